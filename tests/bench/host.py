@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -26,22 +27,34 @@ def command_run(argv: list[str], log: Path, timeout_s: float = COMMAND_TIMEOUT_S
     out_path, err_path = log.with_suffix(".out"), log.with_suffix(".err")
     with open(out_path, "wb") as out, open(err_path, "wb") as err:
         try:
-            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            # A session of its own, so that a pipeline can be ended as a whole.
+            child = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
         except OSError as e:
             raise BenchError(f"{argv[0]}: {e.strerror}") from e
         try:
             status = child.wait(timeout_s)
         except subprocess.TimeoutExpired as e:
-            child.kill()
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                pass  # stuck in the kernel behind a daemon that hangs; the mount's clean-up ends it
+            _child_end(child)
             raise BenchError(f"{' '.join(argv[:3])}: no end after {timeout_s:.0f} s") from e
+        except BaseException:
+            _child_end(child)  # interrupted: a child that goes on would keep the mount busy
+            raise
     if status != 0:
         lines = err_path.read_text(errors="replace").strip().splitlines() or ["no message"]
         raise BenchError(f"{' '.join(argv[:3])}: status {status}: {lines[-1]}")
     return out_path.read_text(errors="replace")
+
+
+def _child_end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait(5)
+    except ProcessLookupError:
+        pass
+    except subprocess.TimeoutExpired:
+        pass  # stuck in the kernel behind a daemon that hangs; the clean-up of the mount ends it
 
 
 def mount_exists(mountpoint: Path) -> bool:
