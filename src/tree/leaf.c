@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+#include "tree/leaf-private.h"
+
+#include <errno.h>
+
+static unsigned slots_end(unsigned n_items) {
+    return (unsigned)(sizeof(struct mapfs_disk_header) + n_items * sizeof(struct mapfs_disk_slot));
+}
+
+static int leaf_damage(const void *leaf, unsigned index) {
+    const struct mapfs_disk_header *header = leaf;
+    (void)mapfs_damage(mapfs_le64_load(header->address), "tree node", "value of item %u lies outside of its place", index);
+    return -EUCLEAN; /* what mapfs_damage() returns; said here so that the compiler knows it */
+}
+
+unsigned mapfs_leaf_search(const void *leaf, unsigned n_items, MapfsKey key, bool *ret_equal) {
+    const struct mapfs_disk_slot *slots = ((const struct mapfs_disk_leaf *)leaf)->slots;
+    unsigned low = 0, high = n_items;
+    bool equal = false;
+
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        int order = mapfs_node_key_compare(slots[middle].object, slots[middle].kind, slots[middle].offset, key);
+        if (order == 0) {
+            low = middle;
+            equal = true;
+            break;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_equal = equal;
+    return low;
+}
+
+int mapfs_leaf_item(const void *leaf, unsigned index, MapfsItem *ret_item) {
+    const struct mapfs_disk_slot *slot = &((const struct mapfs_disk_leaf *)leaf)->slots[index];
+    unsigned offset = mapfs_node_load16(&slot->value_offset), len = mapfs_node_load16(&slot->value_len);
+
+    if (offset < sizeof(struct mapfs_disk_header) || offset > MAPFS_BLOCK_SIZE || len > MAPFS_BLOCK_SIZE - offset)
+        return leaf_damage(leaf, index);
+    *ret_item = (MapfsItem){mapfs_leaf_key(leaf, index), (const uint8_t *)leaf + offset, len};
+    return 0;
+}
+
+int mapfs_leaf_values_start(const void *leaf, unsigned n_items, unsigned *ret_start) {
+    const struct mapfs_disk_leaf *node = leaf;
+    unsigned start = n_items ? mapfs_node_load16(&node->slots[n_items - 1].value_offset) : MAPFS_BLOCK_SIZE;
+
+    if (start < slots_end(n_items) || start > MAPFS_BLOCK_SIZE)
+        return leaf_damage(leaf, n_items - 1);
+    *ret_start = start;
+    return 0;
+}
+
+/* Where the value of the item at `index` ends: where the one before begins. At least `start`, which is where the last begins. */
+static int leaf_value_end(const void *leaf, unsigned index, unsigned start, unsigned *ret_end) {
+    const struct mapfs_disk_leaf *node = leaf;
+    unsigned end = index ? mapfs_node_load16(&node->slots[index - 1].value_offset) : MAPFS_BLOCK_SIZE;
+
+    if (end < start || end > MAPFS_BLOCK_SIZE)
+        return leaf_damage(leaf, index - 1);
+    *ret_end = end;
+    return 0;
+}
+
+/* Length of the value at `index`, which ends at `end` and begins at `start` or later. */
+static int leaf_value_len(const void *leaf, unsigned index, unsigned start, unsigned end, unsigned *ret_len) {
+    const struct mapfs_disk_leaf *node = leaf;
+    unsigned len = mapfs_node_load16(&node->slots[index].value_len);
+
+    if (len > end - start)
+        return leaf_damage(leaf, index);
+    *ret_len = len;
+    return 0;
+}
+
+int mapfs_leaf_has_room(const void *leaf, unsigned n_items, const MapfsLeafChange *change) {
+    const struct mapfs_disk_leaf *node = leaf;
+    unsigned start, needed = mapfs_leaf_item_bytes(change->value_len), given = 0;
+    int r = mapfs_leaf_values_start(leaf, n_items, &start);
+    if (r < 0)
+        return r;
+
+    if (change->replaces)
+        given = mapfs_leaf_item_bytes(mapfs_node_load16(&node->slots[change->index].value_len));
+    return needed <= start - slots_end(n_items) + given;
+}
+
+static void value_store(void *target, const void *value, size_t value_len) {
+    if (value_len == 0)
+        return;
+    if (value)
+        memcpy(target, value, value_len);
+    else
+        memset(target, 0, value_len);
+}
+
+/* Moves the values from `start` up to `end` by `distance` bytes towards the slots, and tells the slots from `first` on. */
+static void leaf_shift(struct mapfs_disk_leaf *leaf, unsigned first, unsigned n_items, unsigned start, unsigned end,
+                       int distance) {
+    uint8_t *bytes = (uint8_t *)leaf;
+
+    memmove(bytes + ((int)start - distance), bytes + start, end - start);
+    for (unsigned i = first; i < n_items; i++) {
+        int offset = mapfs_le16_load(leaf->slots[i].value_offset) - distance;
+        leaf->slots[i].value_offset = mapfs_le16_store((uint16_t)offset);
+    }
+}
+
+static int leaf_insert(struct mapfs_disk_leaf *leaf, unsigned n_items, const MapfsLeafChange *change) {
+    unsigned index = change->index, len = (unsigned)change->value_len, start, end;
+    int r = mapfs_leaf_values_start(leaf, n_items, &start);
+    if (r < 0)
+        return r;
+    r = leaf_value_end(leaf, index, start, &end);
+    if (r < 0)
+        return r;
+    if (start - slots_end(n_items) < mapfs_leaf_item_bytes(len))
+        return leaf_damage(leaf, n_items - 1);
+
+    leaf_shift(leaf, index, n_items, start, end, (int)len);
+    memmove(&leaf->slots[index + 1], &leaf->slots[index], (n_items - index) * sizeof(leaf->slots[0]));
+    leaf->slots[index] = (struct mapfs_disk_slot){
+        .object = mapfs_le64_store(change->key.object),
+        .offset = mapfs_le64_store(change->key.offset),
+        .kind = change->key.kind,
+        .value_offset = mapfs_le16_store((uint16_t)(end - len)),
+        .value_len = mapfs_le16_store((uint16_t)len),
+    };
+    value_store((uint8_t *)leaf + end - len, change->value, len);
+    mapfs_node_set_n_items(leaf, n_items + 1);
+    return 0;
+}
+
+static int leaf_replace(struct mapfs_disk_leaf *leaf, unsigned n_items, const MapfsLeafChange *change) {
+    unsigned index = change->index, len = (unsigned)change->value_len, start, end, old_len;
+    int r = mapfs_leaf_values_start(leaf, n_items, &start);
+    if (r < 0)
+        return r;
+    r = leaf_value_end(leaf, index, start, &end);
+    if (r < 0)
+        return r;
+    r = leaf_value_len(leaf, index, start, end, &old_len);
+    if (r < 0)
+        return r;
+    if (len > old_len && start - slots_end(n_items) < len - old_len)
+        return leaf_damage(leaf, n_items - 1);
+
+    if (len != old_len)
+        leaf_shift(leaf, index, n_items, start, end - old_len, (int)len - (int)old_len);
+    leaf->slots[index].value_offset = mapfs_le16_store((uint16_t)(end - len));
+    leaf->slots[index].value_len = mapfs_le16_store((uint16_t)len);
+    value_store((uint8_t *)leaf + end - len, change->value, len);
+    mapfs_node_set_n_items(leaf, n_items);
+    return 0;
+}
+
+int mapfs_leaf_store(void *leaf, unsigned n_items, const MapfsLeafChange *change) {
+    return change->replaces ? leaf_replace(leaf, n_items, change) : leaf_insert(leaf, n_items, change);
+}
+
+int mapfs_leaf_remove(void *leaf, unsigned n_items, unsigned index) {
+    struct mapfs_disk_leaf *node = leaf;
+    unsigned start, end, len;
+    int r = mapfs_leaf_values_start(leaf, n_items, &start);
+    if (r < 0)
+        return r;
+    r = leaf_value_end(leaf, index, start, &end);
+    if (r < 0)
+        return r;
+    r = leaf_value_len(leaf, index, start, end, &len);
+    if (r < 0)
+        return r;
+
+    leaf_shift(node, index + 1, n_items, start, end - len, -(int)len);
+    memmove(&node->slots[index], &node->slots[index + 1], (n_items - index - 1) * sizeof(node->slots[0]));
+    mapfs_node_set_n_items(node, n_items - 1);
+    return 0;
+}
+
+int mapfs_leaf_used_bytes(const void *leaf, unsigned n_items, unsigned *ret_used) {
+    unsigned start;
+    int r = mapfs_leaf_values_start(leaf, n_items, &start);
+    if (r < 0)
+        return r;
+
+    *ret_used = slots_end(n_items) - (unsigned)sizeof(struct mapfs_disk_header) + MAPFS_BLOCK_SIZE - start;
+    return 0;
+}
+
+/* Copies a leaf to memory of our own, where its bytes stand still, and checks that the values lie one below the other. What
+ * passes can be taken apart without further tests. */
+static int leaf_copy_checked(struct mapfs_disk_leaf *target, const void *source, unsigned n_items) {
+    unsigned end = MAPFS_BLOCK_SIZE;
+
+    mapfs_node_copy(target, source);
+    for (unsigned i = 0; i < n_items; i++) {
+        unsigned offset = mapfs_le16_load(target->slots[i].value_offset), len = mapfs_le16_load(target->slots[i].value_len);
+        if (len > MAPFS_VALUE_LEN_MAX || offset < slots_end(n_items) || offset + len != end)
+            return leaf_damage(target, i);
+        end = offset;
+    }
+    return 0;
+}
+
+/* The items of a checked leaf with a change made: item `index` of them. */
+static MapfsItem changed_item(const MapfsLeafSplit *split, const MapfsLeafChange *change, unsigned index) {
+    if (index == change->index)
+        return (MapfsItem){change->key, change->value, change->value_len};
+    if (index > change->index && !change->replaces)
+        index--;
+    const struct mapfs_disk_slot *slot = &split->copy.slots[index];
+    return (MapfsItem){mapfs_leaf_key(&split->copy, index),
+                       (const uint8_t *)&split->copy + mapfs_le16_load(slot->value_offset), mapfs_le16_load(slot->value_len)};
+}
+
+static unsigned changed_n_items(const MapfsLeafSplit *split, const MapfsLeafChange *change) {
+    return split->n_items + !change->replaces;
+}
+
+/* True when the new item continues a rising row, so that what is before it should stay as full as it is. */
+static bool change_rises(const MapfsLeafSplit *split, const MapfsLeafChange *change, unsigned left_bytes) {
+    unsigned index = change->index;
+
+    if (change->replaces || index == 0)
+        return false;
+    if (index == split->n_items)
+        return true;
+    MapfsKey left_key = mapfs_leaf_key(&split->copy, index - 1);
+    return left_bytes >= MAPFS_NODE_SPACE / 2 &&
+           mapfs_node_key_rises(&left_key, change->key, mapfs_leaf_key(&split->copy, index));
+}
+
+int mapfs_leaf_split_plan(const void *leaf, unsigned n_items, const MapfsLeafChange *change, MapfsLeafSplit *ret_split) {
+    unsigned total = 0, left = 0, best = 0, best_bytes = MAPFS_BLOCK_SIZE;
+    int r = leaf_copy_checked(&ret_split->copy, leaf, n_items);
+    if (r < 0)
+        return r;
+
+    ret_split->n_items = n_items;
+    unsigned n_changed = changed_n_items(ret_split, change);
+    for (unsigned i = 0; i < n_changed; i++)
+        total += mapfs_leaf_item_bytes(changed_item(ret_split, change, i).value_len);
+
+    /* The split whose larger half is the smallest fits whenever one does, and one does: no item takes more than half a leaf. */
+    for (unsigned i = 1; i < n_changed; i++) {
+        left += mapfs_leaf_item_bytes(changed_item(ret_split, change, i - 1).value_len);
+        unsigned larger = MAPFS_MAX(left, total - left);
+        if (i == change->index && larger <= MAPFS_NODE_SPACE && change_rises(ret_split, change, left)) {
+            best = i;
+            best_bytes = larger;
+            break;
+        }
+        if (larger < best_bytes) {
+            best = i;
+            best_bytes = larger;
+        }
+    }
+    if (best == 0 || best_bytes > MAPFS_NODE_SPACE)
+        return leaf_damage(leaf, n_items - 1);
+
+    ret_split->n_left = best;
+    ret_split->separator = changed_item(ret_split, change, best).key;
+    return 0;
+}
+
+/* Puts an item after the last of a leaf, whose values begin at `start`. Returns where they begin now. */
+static unsigned leaf_append(struct mapfs_disk_leaf *leaf, unsigned n_items, unsigned start, MapfsItem item) {
+    start -= (unsigned)item.value_len;
+    value_store((uint8_t *)leaf + start, item.value, item.value_len);
+    leaf->slots[n_items] = (struct mapfs_disk_slot){
+        .object = mapfs_le64_store(item.key.object),
+        .offset = mapfs_le64_store(item.key.offset),
+        .kind = item.key.kind,
+        .value_offset = mapfs_le16_store((uint16_t)start),
+        .value_len = mapfs_le16_store((uint16_t)item.value_len),
+    };
+    return start;
+}
+
+/* Fills a leaf with the changed items from `first` up to `end`. */
+static void leaf_fill(struct mapfs_disk_leaf *leaf, const MapfsLeafSplit *split, const MapfsLeafChange *change, unsigned first,
+                      unsigned end) {
+    unsigned start = MAPFS_BLOCK_SIZE;
+
+    for (unsigned i = first; i < end; i++)
+        start = leaf_append(leaf, i - first, start, changed_item(split, change, i));
+    mapfs_node_set_n_items(leaf, end - first);
+}
+
+void mapfs_leaf_split(void *left, void *right, const MapfsLeafChange *change, const MapfsLeafSplit *split) {
+    leaf_fill(right, split, change, split->n_left, changed_n_items(split, change));
+    /* What goes in on the right leaves the items of the left where they are. */
+    if (change->index >= split->n_left)
+        mapfs_node_set_n_items(left, split->n_left);
+    else
+        leaf_fill(left, split, change, 0, split->n_left);
+}
+
+int mapfs_leaf_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right) {
+    struct mapfs_disk_leaf copies[2];
+    const unsigned n_items[2] = {n_left, n_right};
+    int r = leaf_copy_checked(&copies[0], left, n_left);
+    if (r < 0)
+        return r;
+    r = leaf_copy_checked(&copies[1], right, n_right);
+    if (r < 0)
+        return r;
+    if (n_left > 0 && n_right > 0 &&
+        mapfs_key_compare(mapfs_leaf_key(&copies[0], n_left - 1), mapfs_leaf_key(&copies[1], 0)) >= 0)
+        return mapfs_damage(mapfs_le64_load(copies[1].header.address), "tree node", "first key is not above those of the node before");
+
+    unsigned start = MAPFS_BLOCK_SIZE, n = 0;
+    for (unsigned side = 0; side < 2; side++) {
+        for (unsigned i = 0; i < n_items[side]; i++) {
+            const struct mapfs_disk_slot *slot = &copies[side].slots[i];
+            MapfsItem item = {mapfs_leaf_key(&copies[side], i), (const uint8_t *)&copies[side] + mapfs_le16_load(slot->value_offset),
+                              mapfs_le16_load(slot->value_len)};
+            start = leaf_append(target, n, start, item);
+            n++;
+        }
+    }
+    mapfs_node_set_n_items(target, n);
+    return 0;
+}
