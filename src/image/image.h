@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The mapping of an image: two views of the same bytes at stable addresses, one that everybody reads and a writable alias,
+ * and what is done to the host below it. Nothing above knows whether the bytes lie in a file, on a block device, in anonymous
+ * memory, or in the recording image of the crash tests.
+ *
+ * Locks: none are needed by callers except where said; each function may be called from any thread. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/macros.h"
+#include "base/types.h"
+
+typedef struct MapfsImage MapfsImage;
+
+/* Who syncs: write-back errors are reported once per open file, so each channel has its own, with at most one sync in flight.
+ * META is for superblocks and the log, DATA for everything else. */
+typedef enum {
+    MAPFS_SYNC_DATA,
+    MAPFS_SYNC_META,
+} MapfsSyncChannel;
+
+/* Pages of an image that SIGBUS has replaced. */
+typedef struct MapfsFaults MapfsFaults;
+
+/* What an implementation does. The functions below have tested runs for bounds, and the sticky error, before these see them. */
+typedef struct {
+    int (*sync)(MapfsImage *image, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs);
+    int (*reserve)(MapfsImage *image, MapfsRun run);
+    int (*discard)(MapfsImage *image, MapfsRun run);
+    void (*start_write)(MapfsImage *image, MapfsRun run);
+    void (*read_ahead)(MapfsImage *image, MapfsRun run);
+    void (*drop)(MapfsImage *image, MapfsRun run);
+    uint64_t (*host_free)(MapfsImage *image);
+    uint64_t (*host_allocated)(MapfsImage *image);
+    void (*set_finishing)(MapfsImage *image, bool finishing); /* NULL where there is no lock */
+    void (*close)(MapfsImage *image);
+} MapfsImageOps;
+
+/* Embedded by implementations; others use the functions below. */
+struct MapfsImage {
+    const MapfsImageOps *ops;
+    const uint8_t *base; /* PROT_READ */
+    uint8_t *alias;      /* PROT_READ | PROT_WRITE, NULL when read-only */
+    uint64_t n_blocks;
+    uint64_t reserved_bytes; /* of address space, for each of the two mappings; the part past n_blocks is room for growth */
+    MapfsFaults *faults;     /* NULL when not known to the SIGBUS handler */
+    int error;               /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
+};
+
+/* How a file or device is opened. */
+typedef struct {
+    uint64_t offset_bytes; /* where the image starts in the file, a multiple of the block size */
+    bool read_only;        /* maps PROT_READ alone and takes no writer's lock */
+    bool exclusive;        /* take the writer's lock */
+    bool create;           /* make the file, or let it grow to size_bytes (mkfs); never makes one smaller */
+    uint64_t size_bytes;   /* of the image; 0: all that the file has from the offset on */
+    unsigned wait_ms;      /* how long to wait for a holder that is finishing (cli: 10 s) */
+} MapfsImageOpen;
+
+/* Maps a regular file, a block device or a memfd by path. -EBUSY: another writer holds it (mapfs_image_holder() says who);
+ * -EMEDIUMTYPE: neither file nor block device; -ENODATA: shorter than a block or than size_bytes; -EOPNOTSUPP: the host's page size is
+ * not the block size; -EINVAL: offset not a multiple of the block size, or exclusive and read-only at once; else the system's
+ * errno. A new file's name is durable when this returns. The image is the caller's. */
+int mapfs_image_open_file(const char *path, const MapfsImageOpen *how, MapfsImage **ret_image) MAPFS_MUST_USE;
+
+/* Anonymous memory: n_blocks of zeros, gone at close. */
+int mapfs_image_open_anonymous(uint64_t n_blocks, MapfsImage **ret_image) MAPFS_MUST_USE;
+
+/* The caller's memory, which must outlive the image and start at a multiple of the block size: for tests that make many images. Both
+ * mappings are the buffer itself, and nothing is ever durable or lost. */
+int mapfs_image_open_buffer(void *buffer, uint64_t n_blocks, MapfsImage **ret_image) MAPFS_MUST_USE;
+
+/* Who holds the writer's lock of the image at this path and offset: 1 and the pid (0 when it cannot be told, as for another pid
+ * namespace), 0 for nobody, or -errno. */
+int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) MAPFS_MUST_USE;
+
+/* While true, other openers with wait_ms wait rather than fail at once: set when an unmount has begun (a lock byte, like the
+ * writer's own). They also wait for a holder that is dying, and give any holder a third of a second to say that it is
+ * finishing, since umount(8) returns before the daemon knows; a live writer is refused after that. */
+void mapfs_image_set_finishing(MapfsImage *image, bool finishing);
+
+/* Unmaps and drops the locks. Does not sync. NULL is fine. */
+void mapfs_image_close(MapfsImage *image);
+
+/* The bytes of a run, or NULL when it does not lie in the image. They may change or turn to zeros underfoot: copy a
+ * value to a local before it is checked and used. */
+static inline const void *mapfs_image_read(const MapfsImage *image, MapfsRun run) {
+    return mapfs_run_fits(run, image->n_blocks) ? image->base + (run.start.n << MAPFS_BLOCK_SHIFT) : NULL;
+}
+
+/* The same, writable. Only the transaction layer and mkfs call this. */
+static inline void *mapfs_image_writable(MapfsImage *image, MapfsRun run) {
+    return image->alias && mapfs_run_fits(run, image->n_blocks) ? image->alias + (run.start.n << MAPFS_BLOCK_SHIFT)
+                                                                : NULL;
+}
+
+/* Makes the runs durable: starts write-out of each, waits, one flush. The runs may come in any order, overlap and touch; none at all
+ * is no work. What is stored into them meanwhile may or may not be durable. The first error of a channel is sticky for the image.
+ * 0 or -errno (-EINVAL: a run outside the image; not sticky); looks at mapfs_image_error() first and last. */
+int mapfs_image_sync(MapfsImage *image, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) MAPFS_MUST_USE;
+
+/* Gets host blocks for a run, so that a store into it cannot meet a full host. 0, -ENOSPC, or another -errno. */
+int mapfs_image_reserve(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
+
+/* Gives the host blocks of a run back; its bytes become undefined. An error is only a lost saving. */
+int mapfs_image_discard(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
+
+/* Hints without result: begin write-out; read ahead (in chunks of at most 8 MiB); let go of resident clean pages. */
+void mapfs_image_start_write(MapfsImage *image, MapfsRun run);
+void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run);
+void mapfs_image_drop(MapfsImage *image, MapfsRun run);
+
+/* Bytes that the host can still give (UINT64_MAX when the question has no sense), and bytes that it has given to the image. */
+uint64_t mapfs_image_host_free(MapfsImage *image);
+uint64_t mapfs_image_host_allocated(MapfsImage *image);
+
+/* The sticky error: 0 or -errno. Set by a failed sync and by SIGBUS. */
+int mapfs_image_error(const MapfsImage *image) MAPFS_MUST_USE;
+/* Sets the sticky error (the first one stays). */
+void mapfs_image_fail(MapfsImage *image, int error);
+
+/* Installs the process's SIGBUS handler; a second call does nothing. A system call that is handed memory of a lost page gets EFAULT
+ * instead of a signal. A fault in a mapped image puts an anonymous page there, notes it and sets the
+ * image's sticky error; any other goes to the handler that was there before, or kills as without one. -errno. */
+int mapfs_sigbus_install(void) MAPFS_MUST_USE;
+
+/* True when the calling thread ran into a fault since the last call (which forgets it): the request must end with EIO. */
+bool mapfs_sigbus_taken(void);
+
+/* True when a page of the run was replaced after a fault: what is read there is not the image. Cheap when there was no fault. */
+bool mapfs_image_lost(const MapfsImage *image, MapfsRun run);
