@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""Runs commands: those of the build under test and others, always with a time limit."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Sanitizer builds and busy machines need more time: every limit is multiplied by this.
+SLOW = float(os.environ.get("MAPFS_TEST_SLOW", "1"))
+
+
+class Result:
+    """What a finished command left: status, out, err."""
+
+    def __init__(self, argv, status, out, err):
+        self.argv, self.status, self.out, self.err = argv, status, out, err
+
+    def __repr__(self):
+        line = " ".join(shlex.quote(str(a)) for a in self.argv)
+        return f"$ {line}\nexit status {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def run(argv, *, timeout=60, check=True, env=None, cwd=None, uid=None, stdin=None):
+    """Runs a command. Output goes through files, since a pipe would stay open as long as a daemon that inherited it."""
+    argv = [os.fsdecode(a) for a in argv]
+    who = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        try:
+            status = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=out,
+                stderr=err,
+                timeout=timeout * SLOW,
+                env=env,
+                cwd=cwd,
+                **who,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = "none: timed out"
+        out.seek(0)
+        err.seek(0)
+        result = Result(argv, status, out.read().decode(errors="replace"), err.read().decode(errors="replace"))
+    if status == "none: timed out":
+        pytest.fail(f"took longer than {timeout * SLOW:.0f} s:\n{result}", pytrace=False)
+    if check and status != 0:
+        pytest.fail(f"command failed:\n{result}")
+    return result
+
+
+class Build:
+    """The programs of one build directory. Sanitizer reports of all that it starts are collected in `logs`."""
+
+    def __init__(self, directory, logs):
+        self.directory = Path(directory).resolve()
+        self.logs = Path(logs)
+        self.logs.mkdir(mode=0o777, exist_ok=True)
+        self.logs.chmod(0o777)
+
+    def program(self, name):
+        path = self.directory / name
+        if not path.exists():
+            pytest.exit(f"{path} is not there: build first, or name the build with --build-dir", returncode=2)
+        return path
+
+    def env(self, **more):
+        """The environment of a command: sanitizers write their reports where reports() finds them."""
+        env = dict(os.environ)
+        for kind in ("ASAN", "UBSAN", "TSAN", "LSAN"):
+            given = env.get(f"{kind}_OPTIONS", "")
+            options = [given] if given else []
+            options += [f"log_path={self.logs}/sanitizer", "exitcode=99"]
+            if kind == "UBSAN":
+                options.append("print_stacktrace=1")
+            env[f"{kind}_OPTIONS"] = ":".join(options)
+        env.update(more)
+        return env
+
+    def reports(self):
+        texts = [p.read_text(errors="replace") for p in sorted(self.logs.glob("sanitizer*"))]
+        return [t for t in texts if t.strip()]
+
+    def run(self, name, *args, check=True, timeout=60, uid=None, env=None, cwd=None):
+        """Runs a command of the build; one that dies of a signal or a sanitizer fails the test whatever `check` says."""
+        result = run(
+            [self.program(name), *args], check=False, timeout=timeout, uid=uid, env=env or self.env(), cwd=cwd
+        )
+        if result.status < 0 or result.status == 99:
+            pytest.fail(f"command crashed:\n{result}\n" + "\n".join(self.reports()))
+        if check and result.status != 0:
+            pytest.fail(f"command failed:\n{result}")
+        return result
+
+    def mkfs(self, image, *args, size=None, **kw):
+        size_args = ["-s", size] if size else []
+        return self.run("mkfs.mapfs", *size_args, *args, image, **kw)
+
+    def fsck(self, image, **kw):
+        """The full check, which must find nothing."""
+        result = self.run("fsck.mapfs", "-n", image, check=False, timeout=120, **kw)
+        if result.status != 0:
+            pytest.fail(f"the checker found something:\n{result}", pytrace=False)
+        return result
