@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/client.h"
+
+#include <glib.h>
+
+#define MOUNT_TYPE "fuse.mapfs"
+
+void mapfs_mount_entry_clear(MapfsMountEntry *entry) {
+    g_free(entry->point);
+    g_free(entry->type);
+    g_free(entry->source);
+    g_free(entry->options);
+    *entry = (MapfsMountEntry){0};
+}
+
+/* The table writes space, tab, newline and backslash as three octal digits behind a backslash. */
+static char *field_unescape(const char *field) {
+    GString *text = g_string_new(NULL);
+
+    for (const char *at = field; *at; at++) {
+        if (at[0] == '\\' && at[1] >= '0' && at[1] <= '3' && at[2] >= '0' && at[2] <= '7' && at[3] >= '0' &&
+            at[3] <= '7') {
+            g_string_append_c(text, (char)((at[1] - '0') * 64 + (at[2] - '0') * 8 + (at[3] - '0')));
+            at += 3;
+        } else {
+            g_string_append_c(text, *at);
+        }
+    }
+    return g_string_free(text, FALSE);
+}
+
+/* A line of mountinfo, see proc(5): id, parent, device, root, point, options, optional fields, "-", type, source, options. False for what is
+ * no mount of ours. */
+static bool entry_parse(const char *line, MapfsMountEntry *ret_entry) {
+    g_auto(GStrv) fields = g_strsplit(line, " ", -1);
+    const guint n = g_strv_length(fields);
+    guint dash = 6;
+
+    while (dash < n && strcmp(fields[dash], "-") != 0)
+        dash++;
+    if (dash + 3 >= n || strcmp(fields[dash + 1], MOUNT_TYPE) != 0)
+        return false;
+    *ret_entry = (MapfsMountEntry){
+        .point = field_unescape(fields[4]),
+        .type = field_unescape(fields[dash + 1]),
+        .source = field_unescape(fields[dash + 2]),
+        .options = g_strdup_printf("%s,%s", fields[5], fields[dash + 3]),
+    };
+    return true;
+}
+
+/* The last entry that fits covers those before it. `point` or `source` may be NULL for any. */
+static int table_lookup(int pid, const char *point, const char *source, MapfsMountEntry *ret_entry) {
+    g_autofree char *path = pid > 0 ? g_strdup_printf("/proc/%d/mountinfo", pid) : g_strdup("/proc/self/mountinfo");
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    MapfsMountEntry entry;
+    int found = 0;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return -ENOENT;
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (!entry_parse(*line, &entry))
+            continue;
+        if ((point && strcmp(entry.point, point) != 0) || (source && strcmp(entry.source, source) != 0)) {
+            mapfs_mount_entry_clear(&entry);
+            continue;
+        }
+        if (found)
+            mapfs_mount_entry_clear(ret_entry);
+        *ret_entry = entry;
+        found = 1;
+    }
+    return found;
+}
+
+/* Absolute, without symbolic links and dots; the last component is not touched, since it may be a mount that is dead. */
+static char *point_resolve(const char *path) {
+    g_autofree char *trimmed = g_strdup(path);
+    g_autofree char *directory = NULL;
+    g_autofree char *name = NULL;
+    char *resolved;
+    char *full;
+
+    for (size_t len = strlen(trimmed); len > 1 && trimmed[len - 1] == '/'; len--)
+        trimmed[len - 1] = '\0';
+    directory = g_path_get_dirname(trimmed);
+    name = g_path_get_basename(trimmed);
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "/") == 0)
+        return realpath(trimmed, NULL);
+    resolved = realpath(directory, NULL);
+    if (!resolved)
+        return NULL;
+    full = g_build_filename(resolved, name, NULL);
+    free(resolved); /* realpath's own */
+    return full;
+}
+
+int mapfs_mount_lookup_point(const char *path, MapfsMountEntry *ret_entry) {
+    g_autofree char *point = point_resolve(path);
+    g_autofree char *target = NULL;
+    int r;
+
+    if (!point)
+        return -errno;
+    r = table_lookup(0, point, NULL, ret_entry);
+    if (r != 0)
+        return r;
+    /* Perhaps a symbolic link to a mount point. */
+    target = realpath(path, NULL);
+    return target ? table_lookup(0, target, NULL, ret_entry) : 0;
+}
+
+int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_entry) {
+    return table_lookup(pid, NULL, source, ret_entry);
+}

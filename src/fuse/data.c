@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "fuse/session-private.h"
+
+/* Data goes from the mapping into the kernel in one copy. When a page of it cannot be read from the host, the kernel gives EIO
+ * to the reader by itself. */
+void mapfs_handle_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi) {
+    MapfsFs *fs = mapfs_request_session(req)->fs;
+    MapfsRead read;
+    int r;
+
+    (void)fi;
+    r = mapfs_fs_read_begin(fs, ino, (uint64_t)offset, MAPFS_MIN(size, (size_t)MAPFS_IO_LEN_MAX), &read);
+    if (r < 0) {
+        mapfs_reply_status(req, r);
+        return;
+    }
+    r = mapfs_request_result(req, 0);
+    if (r < 0)
+        (void)fuse_reply_err(req, -r);
+    else
+        (void)fuse_reply_iov(req, read.iov, (int)read.n_iov);
+    r = mapfs_fs_read_end(fs, &read);
+    (void)r; /* too late for this request, which the kernel has ended with EIO in that case */
+}
+
+/* A vector of memory buffers for fuse_buf_copy(), which ends in a single one by its type. */
+typedef union {
+    struct fuse_bufvec vector;
+    char room[sizeof(struct fuse_bufvec) + MAPFS_IO_IOV_MAX * sizeof(struct fuse_buf)];
+} BufferVector;
+
+static void buffers_init(BufferVector *buffers, const MapfsWrite *write) {
+    buffers->vector = (struct fuse_bufvec){.count = write->n_iov};
+    for (unsigned i = 0; i < write->n_iov; i++)
+        buffers->vector.buf[i] = (struct fuse_buf){
+            .size = write->iov[i].iov_len,
+            .mem = write->iov[i].iov_base,
+        };
+}
+
+/* One write of at most MAPFS_IO_LEN_MAX bytes, from memory or from the pipe that libfuse has spliced it into. */
+static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset, unsigned flags) {
+    MapfsFs *fs = mapfs_request_session(req)->fs;
+    const size_t len = fuse_buf_size(source);
+    MapfsWrite write;
+    BufferVector target;
+    ssize_t n;
+    int r;
+
+    r = mapfs_fs_write_begin(fs, ino, (uint64_t)offset, len, flags, &write);
+    if (r < 0)
+        return r;
+    buffers_init(&target, &write);
+    n = fuse_buf_copy(&target.vector, source, 0);
+    if (n != (ssize_t)len || mapfs_sigbus_taken()) {
+        mapfs_fs_write_abort(fs, &write);
+        return n < 0 ? (int)n : -EIO;
+    }
+    return mapfs_fs_write_commit(fs, &write);
+}
+
+void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset,
+                            struct fuse_file_info *fi) {
+    const size_t len = fuse_buf_size(source);
+    int r;
+
+    r = mapfs_request_may_change(req);
+    if (r == 0 && len > MAPFS_IO_LEN_MAX)
+        r = -EINVAL; /* more than INIT agreed on */
+    if (r == 0)
+        r = request_write(req, ino, source, offset, fi->kill_suidgid ? MAPFS_WRITE_FLAG_KILL_PRIV : 0);
+    /* The kernel sends no FSYNC after a direct write of a file that was opened with O_SYNC. O_SYNC has the bit of O_DSYNC. */
+    if (r == 0 && (fi->flags & O_DSYNC))
+        r = mapfs_fs_sync(mapfs_request_session(req)->fs);
+    r = mapfs_request_result(req, r);
+    if (r < 0)
+        (void)fuse_reply_err(req, -r);
+    else
+        (void)fuse_reply_write(req, len);
+}
+
+/* Of files and of directories. */
+void mapfs_handle_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi) {
+    (void)ino;
+    (void)datasync;
+    (void)fi;
+    mapfs_reply_status(req, mapfs_fs_sync(mapfs_request_session(req)->fs));
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#include "fuse/session-private.h"
+
+/* How many requests the kernel may have in flight that nobody waits for (read-ahead, asynchronous direct I/O). Its default of
+ * 12 starves a deep queue. */
+#define BACKGROUND_MAX 256u
+
+static void handle_init(void *user, struct fuse_conn_info *connection) {
+    MapfsSession *session = user;
+    /* What libfuse asks for by itself is not repeated here. A flag that the kernel does not know stays off. */
+    static const uint64_t wanted[] = {
+        FUSE_CAP_NO_OPEN_SUPPORT,    /* no OPEN, RELEASE and FLUSH: nodes are all that a request needs */
+        FUSE_CAP_NO_OPENDIR_SUPPORT, /* the same for directories, and the kernel caches their entries */
+        FUSE_CAP_PARALLEL_DIROPS,    FUSE_CAP_CACHE_SYMLINKS,
+        FUSE_CAP_EXPLICIT_INVAL_DATA, /* a changed size or time is no reason to drop the page cache: the change was the kernel's own */
+        FUSE_CAP_HANDLE_KILLPRIV_V2,
+    };
+    static const uint64_t unwanted[] = {
+        FUSE_CAP_ATOMIC_O_TRUNC, /* O_TRUNC then comes as SETATTR, which works without OPEN */
+        FUSE_CAP_AUTO_INVAL_DATA,
+        FUSE_CAP_OVER_IO_URING, /* a reply from another thread can be lost in libfuse 3.18.3 */
+        FUSE_CAP_SPLICE_READ,   /* a second system call for every request costs more than the copy of a write */
+    };
+
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(wanted); i++)
+        (void)fuse_set_feature_flag(connection, wanted[i]);
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(unwanted); i++)
+        fuse_unset_feature_flag(connection, unwanted[i]);
+    if (session->config->cache_writeback)
+        (void)fuse_set_feature_flag(connection, FUSE_CAP_WRITEBACK_CACHE);
+    connection->max_write = MAPFS_IO_LEN_MAX;
+    connection->max_background = BACKGROUND_MAX;
+    connection->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+    connection->no_interrupt = 1; /* every request ends soon by itself */
+    session->config->ready(session->config->user);
+}
+
+/* What is missing is answered with ENOSYS by libfuse: open, opendir, flush, release (see above), access (default_permissions), locks (the kernel's
+ * own), and fallocate, lseek and copy_file_range, for which the kernel falls back. */
+const struct fuse_lowlevel_ops mapfs_handlers = {
+    .init = handle_init,
+    .lookup = mapfs_handle_lookup,
+    .forget = mapfs_handle_forget,
+    .forget_multi = mapfs_handle_forget_multi,
+    .getattr = mapfs_handle_getattr,
+    .setattr = mapfs_handle_setattr,
+    .statx = mapfs_handle_statx,
+    .readlink = mapfs_handle_readlink,
+    .create = mapfs_handle_create,
+    .mknod = mapfs_handle_mknod,
+    .mkdir = mapfs_handle_mkdir,
+    .symlink = mapfs_handle_symlink,
+    .link = mapfs_handle_link,
+    .unlink = mapfs_handle_unlink,
+    .rmdir = mapfs_handle_rmdir,
+    .rename = mapfs_handle_rename,
+    .read = mapfs_handle_read,
+    .write_buf = mapfs_handle_write_buf,
+    .fsync = mapfs_handle_fsync,
+    .fsyncdir = mapfs_handle_fsync,
+    .readdir = mapfs_handle_readdir,
+    .readdirplus = mapfs_handle_readdirplus,
+    .statfs = mapfs_handle_statfs,
+    .setxattr = mapfs_handle_setxattr,
+    .getxattr = mapfs_handle_getxattr,
+    .listxattr = mapfs_handle_listxattr,
+    .removexattr = mapfs_handle_removexattr,
+    .ioctl = mapfs_handle_ioctl,
+};

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "view/view.h"
+
+#include <glib.h>
+
+struct MapfsView {
+    MapfsViewKind kind;
+    MapfsImage *image;
+    MapfsFs *fs;
+};
+
+const char *mapfs_view_kind_name(MapfsViewKind kind) {
+    return kind == MAPFS_VIEW_READONLY ? "readonly" : "shared";
+}
+
+int mapfs_view_open(const char *path, const MapfsViewOptions *options, MapfsView **ret_view) {
+    const bool read_only = options->kind == MAPFS_VIEW_READONLY;
+    const MapfsImageOpen how = {
+        .offset_bytes = options->offset_bytes,
+        .read_only = read_only,
+        .exclusive = !read_only,
+    };
+    const MapfsStoreOptions store_options = {
+        .read_only = read_only,
+        .discard = options->discard,
+        .threads = !read_only,
+        .commit_seconds = options->commit_seconds,
+    };
+    MapfsView *view = g_new0(MapfsView, 1);
+    int r;
+
+    view->kind = options->kind;
+    r = mapfs_image_open_file(path, &how, &view->image);
+    if (r < 0) {
+        g_free(view);
+        return r;
+    }
+    r = mapfs_fs_open(view->image, &store_options, &view->fs);
+    if (r < 0) {
+        mapfs_image_close(view->image);
+        g_free(view);
+        return r;
+    }
+    *ret_view = view;
+    return 0;
+}
+
+void mapfs_view_set_finishing(MapfsView *view) {
+    mapfs_image_set_finishing(view->image, true);
+}
+
+int mapfs_view_close(MapfsView *view) {
+    int r;
+
+    if (!view)
+        return 0;
+    r = mapfs_fs_close(view->fs);
+    mapfs_image_close(view->image);
+    g_free(view);
+    return r;
+}
+
+MapfsFs *mapfs_view_fs(MapfsView *view) {
+    return view->fs;
+}
+
+MapfsImage *mapfs_view_image(MapfsView *view) {
+    return view->image;
+}
+
+MapfsViewKind mapfs_view_kind(const MapfsView *view) {
+    return view->kind;
+}
