@@ -50,11 +50,15 @@ static int header_check(const struct mapfs_disk_header *header, const char *obje
     return 0;
 }
 
-/* Checks one slot and its value, which must end where the value of the slot before begins (*value_end). */
-static int leaf_check_slot(const struct mapfs_disk_leaf *leaf, unsigned index, unsigned n_items, uint64_t block,
-                           size_t *value_end) {
+static MapfsKey slot_key(const struct mapfs_disk_slot *slot) {
+    return (MapfsKey){
+        .object = mapfs_le64_load(slot->object), .offset = mapfs_le64_load(slot->offset), .kind = slot->kind};
+}
+
+/* Checks one slot and the place of its value, which must end where the value of the slot before begins (*value_end). */
+static int leaf_check_slot(const struct mapfs_disk_leaf *leaf, unsigned index, unsigned n_items, size_t *value_end) {
     struct mapfs_disk_slot slot = leaf->slots[index];
-    MapfsKey key = {.object = mapfs_le64_load(slot.object), .offset = mapfs_le64_load(slot.offset), .kind = slot.kind};
+    uint64_t block = mapfs_le64_load(leaf->header.address);
     size_t start = mapfs_le16_load(slot.value_offset);
     size_t len = mapfs_le16_load(slot.value_len);
 
@@ -65,7 +69,7 @@ static int leaf_check_slot(const struct mapfs_disk_leaf *leaf, unsigned index, u
     if (slot.reserved1 != 0 || mapfs_le16_load(slot.reserved2) != 0)
         return mapfs_damage(block, "tree node", "reserved bytes of slot %u are not zero", index);
     *value_end = start;
-    return mapfs_item_check(block, key, (const uint8_t *)leaf + start, len);
+    return 0;
 }
 
 static int leaf_check(const struct mapfs_disk_leaf *leaf, unsigned n_items, uint64_t block) {
@@ -75,17 +79,28 @@ static int leaf_check(const struct mapfs_disk_leaf *leaf, unsigned n_items, uint
     if (n_items > MAPFS_LEAF_SLOTS_MAX)
         return mapfs_damage(block, "tree node", "a leaf cannot hold %u items", n_items);
     for (unsigned i = 0; i < n_items; i++) {
-        const struct mapfs_disk_slot *slot = &leaf->slots[i];
-        MapfsKey key = {
-            .object = mapfs_le64_load(slot->object), .offset = mapfs_le64_load(slot->offset), .kind = slot->kind};
+        MapfsKey key = slot_key(&leaf->slots[i]);
         int r;
 
         if (i > 0 && mapfs_key_compare(previous, key) >= 0)
             return mapfs_damage(block, "tree node", "keys of slots %u and %u do not rise", i - 1, i);
-        r = leaf_check_slot(leaf, i, n_items, block, &value_end);
+        r = leaf_check_slot(leaf, i, n_items, &value_end);
         if (r < 0)
             return r;
         previous = key;
+    }
+    return 0;
+}
+
+static int leaf_check_items(const struct mapfs_disk_leaf *leaf, unsigned n_items, uint64_t block) {
+    for (unsigned i = 0; i < n_items; i++) {
+        const struct mapfs_disk_slot *slot = &leaf->slots[i];
+        int r;
+
+        r = mapfs_item_check(block, slot_key(slot), (const uint8_t *)leaf + mapfs_le16_load(slot->value_offset),
+                             mapfs_le16_load(slot->value_len));
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -123,6 +138,16 @@ static int index_check(const struct mapfs_disk_index *node, unsigned n_items, Ma
 }
 
 int mapfs_node_check_layout(const void *node, MapfsNodeRef expected) {
+    const struct mapfs_disk_leaf *leaf = node;
+    int r;
+
+    r = mapfs_node_check_frame(node, expected);
+    if (r < 0 || expected.level > 0)
+        return r;
+    return leaf_check_items(leaf, mapfs_le16_load(leaf->header.n_items), expected.address.n);
+}
+
+int mapfs_node_check_frame(const void *node, MapfsNodeRef expected) {
     struct mapfs_disk_header header = *(const struct mapfs_disk_header *)node;
     unsigned n_items = mapfs_le16_load(header.n_items);
     int r;

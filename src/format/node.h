@@ -104,5 +104,8 @@ int mapfs_node_check(const void *node, MapfsNodeRef expected, uint64_t checksum_
 /* The same without the checksum, for nodes that are not sealed yet (tests, asserts). */
 int mapfs_node_check_layout(const void *node, MapfsNodeRef expected) MAPFS_MUST_USE;
 
+/* The same without the items: header, bounds, order of keys and layout of values, so that the checker can name each bad item. */
+int mapfs_node_check_frame(const void *node, MapfsNodeRef expected) MAPFS_MUST_USE;
+
 /* Checks header and checksum of the bitmap of `group`. 0, or -EUCLEAN with a note. */
 int mapfs_bitmap_check(const void *bitmap, MapfsNodeRef expected, uint64_t group, uint64_t checksum_seed) MAPFS_MUST_USE;

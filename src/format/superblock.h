@@ -21,7 +21,7 @@
 /* 2^48 blocks = 2^60 bytes: what a node id, an extent and an address space can still carry. */
 #define MAPFS_IMAGE_BLOCKS_MAX (UINT64_C(1) << 48)
 #define MAPFS_LOG_BLOCKS_MIN 16u
-#define MAPFS_LOG_BLOCKS_MAX 65536u
+#define MAPFS_LOG_BLOCKS_MAX 16384u /* the log ends in the first block group */
 
 /* Feature bits known to this version. Unknown compat bits are ignored, unknown ro_compat bits allow reading alone,
  * unknown incompat bits refuse the image. */

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The filesystem: inodes, directories, file data and extended attributes of one open image, one entry per operation. An
+ * operation checks, builds a record, and applies it; the same apply serves recovery.
+ *
+ * All functions may be called from any thread. Names are bytes with a length, without NUL and '/', checked here (-ENAMETOOLONG, -EINVAL).
+ * Permission checks are the caller's (the kernel's). Changes take effect whole or not at all, and -ENOSPC is only returned after
+ * freed blocks were waited for. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "base/macros.h"
+#include "base/types.h"
+#include "format/items.h"
+#include "image/image.h"
+#include "txn/store.h"
+
+typedef struct MapfsFs MapfsFs;
+
+typedef struct {
+    uint64_t ino;
+    uint64_t size;
+    uint64_t n_blocks; /* of 4096 bytes, mapped */
+    uint64_t change;
+    uint64_t flags; /* MAPFS_INODE_* */
+    uint64_t parent; /* of a directory */
+    struct timespec atime, mtime, ctime, btime;
+    uint32_t mode, uid, gid, nlink;
+    uint32_t rdev_major, rdev_minor;
+} MapfsAttr;
+
+/* Opens the filesystem of an image that the caller keeps open until after close; options and errors as mapfs_store_open. With
+ * options->threads a thread reclaims orphans; otherwise mapfs_fs_reclaim() does it when called. */
+int mapfs_fs_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsFs **ret_fs) MAPFS_MUST_USE;
+int mapfs_fs_close(MapfsFs *fs) MAPFS_MUST_USE;
+void mapfs_fs_abandon(MapfsFs *fs);
+MapfsStore *mapfs_fs_store(MapfsFs *fs);
+
+/* All that was changed before is durable when this returns 0. */
+int mapfs_fs_sync(MapfsFs *fs) MAPFS_MUST_USE;
+
+/* Does the work that waits (orphans without lookups); returns when none is left. */
+int mapfs_fs_reclaim(MapfsFs *fs) MAPFS_MUST_USE;
+
+/* --- inodes --- */
+
+/* Operations that return an attr with an ino by name (lookup, create, link, readdir plus) count one lookup of it, as the kernel does; forget takes n
+ * back. An inode without names lives until its lookups are forgotten. */
+int mapfs_fs_lookup(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+void mapfs_fs_forget(MapfsFs *fs, uint64_t ino, uint64_t n);
+
+/* -ESTALE when there is no such inode. */
+int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+
+#define MAPFS_SET_MODE 1u
+#define MAPFS_SET_UID 2u
+#define MAPFS_SET_GID 4u
+#define MAPFS_SET_SIZE 8u
+#define MAPFS_SET_ATIME 16u
+#define MAPFS_SET_MTIME 32u
+#define MAPFS_SET_CTIME 64u
+#define MAPFS_SET_ATIME_NOW 128u
+#define MAPFS_SET_MTIME_NOW 256u
+#define MAPFS_SET_KILL_PRIV 512u /* strip suid, sgid and security.capability */
+int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+
+/* --- names --- */
+
+typedef struct {
+    uint32_t mode; /* type and permissions, umask already applied */
+    uint32_t uid, gid; /* gid is replaced by the parent's when that is setgid; a directory then gets the bit too */
+    uint32_t rdev_major, rdev_minor;
+    const char *target; /* of a symlink, else NULL */
+    size_t target_len;
+} MapfsNewInode;
+/* Files, directories, symlinks, devices, fifos, sockets. -EEXIST. */
+int mapfs_fs_create(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len, const MapfsNewInode *new_inode,
+                    MapfsAttr *ret_attr) MAPFS_MUST_USE;
+/* `buffer` has MAPFS_SYMLINK_LEN_MAX + 1 bytes; NUL-terminated. */
+int mapfs_fs_readlink(MapfsFs *fs, uint64_t ino, char *buffer) MAPFS_MUST_USE;
+int mapfs_fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name, size_t name_len, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+int mapfs_fs_unlink(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
+int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
+
+typedef struct {
+    uint64_t parent;
+    const char *name;
+    size_t name_len;
+} MapfsName;
+#define MAPFS_FS_RENAME_NOREPLACE 1u /* as RENAME_* of Linux */
+#define MAPFS_FS_RENAME_EXCHANGE 2u
+int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags) MAPFS_MUST_USE;
+
+typedef struct {
+    const char *name;
+    size_t name_len;
+    uint64_t ino;
+    uint64_t cookie; /* continue after this entry */
+    uint8_t type;    /* DT_* */
+    const MapfsAttr *attr; /* plus: the inode's, with one lookup counted if the callback takes it ("." and ".." excepted: no lookup) */
+} MapfsDirEntry;
+/* 1: taken, go on. 0: no room, stop. Runs under the tree's read lock: must not call back or block. */
+typedef int (*MapfsDirCallback)(void *user, const MapfsDirEntry *entry);
+/* Entries after `cookie` (0: from the start), "." and ".." first. */
+int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, MapfsDirCallback callback, void *user) MAPFS_MUST_USE;
+
+/* --- extended attributes (full names) --- */
+#define MAPFS_XATTR_FLAG_CREATE 1u /* as XATTR_* of Linux */
+#define MAPFS_XATTR_FLAG_REPLACE 2u
+int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len, unsigned flags) MAPFS_MUST_USE;
+/* Size 0 asks for the length. >= 0 length, -ENODATA, -ERANGE. */
+int mapfs_fs_getxattr(MapfsFs *fs, uint64_t ino, const char *name, void *buffer, size_t size) MAPFS_MUST_USE;
+int mapfs_fs_listxattr(MapfsFs *fs, uint64_t ino, char *buffer, size_t size) MAPFS_MUST_USE;
+int mapfs_fs_removexattr(MapfsFs *fs, uint64_t ino, const char *name) MAPFS_MUST_USE;
+
+/* --- data --- */
+
+#define MAPFS_IO_LEN_MAX (1024u * 1024u)
+#define MAPFS_IO_IOV_MAX 260u
+
+/* A read in progress: up to MAPFS_IO_LEN_MAX bytes as pieces of the mapping (holes are pieces of a page of zeros), valid until
+ * read_end. The pieces stay what they were even if the file changes meanwhile, as far as blocks go. */
+typedef struct {
+    struct iovec iov[MAPFS_IO_IOV_MAX];
+    unsigned n_iov;
+    size_t len; /* 0 at the end of the file */
+    unsigned reader;
+    uint8_t inline_bytes[MAPFS_INLINE_MAX];
+} MapfsRead;
+int mapfs_fs_read_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, MapfsRead *read) MAPFS_MUST_USE;
+/* 0, or -EIO when a page of it could not be read from the host. */
+int mapfs_fs_read_end(MapfsFs *fs, MapfsRead *read) MAPFS_MUST_USE;
+
+/* A write in progress: store `len` bytes (up to MAPFS_IO_LEN_MAX) into the pieces, in their order, then commit; or abort, and the file is as it was
+ * (but for bytes stored into blocks that no checkpoint has). begin locks the inode until then, in the same thread. */
+typedef struct MapfsWriteState MapfsWriteState;
+typedef struct {
+    struct iovec iov[MAPFS_IO_IOV_MAX];
+    unsigned n_iov;
+    MapfsWriteState *state;
+} MapfsWrite;
+#define MAPFS_WRITE_FLAG_KILL_PRIV 1u
+int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, unsigned flags, MapfsWrite *write) MAPFS_MUST_USE;
+int mapfs_fs_write_commit(MapfsFs *fs, MapfsWrite *write) MAPFS_MUST_USE;
+void mapfs_fs_write_abort(MapfsFs *fs, MapfsWrite *write);
+/* The two together, from memory, any length; `len` bytes written, or -errno (bytes before it may have been written). */
+int mapfs_fs_write(MapfsFs *fs, uint64_t ino, uint64_t offset, const void *data, size_t len) MAPFS_MUST_USE;
+/* Copies out; >= 0 bytes (short at the end of the file) or -errno. len up to INT_MAX. */
+int mapfs_fs_read(MapfsFs *fs, uint64_t ino, uint64_t offset, void *buffer, size_t len) MAPFS_MUST_USE;
+
+/* --- the whole --- */
+typedef struct {
+    uint64_t n_blocks, n_free, n_available; /* of 4096 bytes; available leaves the reserve out and looks at the host */
+    uint64_t n_inodes, n_inodes_free;
+} MapfsFsStatus;
+void mapfs_fs_statfs(MapfsFs *fs, MapfsFsStatus *ret_status);
+
+/* Fills in a root directory and formats the image (see mapfs_store_format). */
+typedef struct {
+    MapfsStoreFormat store;
+    uint32_t root_uid, root_gid, root_mode; /* mode: permission bits */
+} MapfsFsFormat;
+int mapfs_fs_format(MapfsImage *image, const MapfsFsFormat *how) MAPFS_MUST_USE;

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Which blocks are free: a bitmap per block group, loaded when first needed, and what the host has reserved for it. A set bit is a
+ * block that must not be handed out: in use, or freed but not yet given back by mapfs_space_release().
+ *
+ * Two kinds of blocks are handed out. Nodes (and bitmaps) are taken one by one, first fit, only from chunks of 1 MiB for which the host
+ * has already reserved its blocks, so that neither a full image nor a full host can stop a change half-way: whoever wants nodes claims
+ * them first. Data is taken in runs near a goal, and its chunks are reserved on the way.
+ *
+ * Locks: one mutex inside, never held over a call of the host; host reservations and discards exclude each other by a
+ * second one. All functions may be called from any thread, except those of the cut, which the store calls while nobody allocates. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/macros.h"
+#include "base/types.h"
+#include "format/node.h"
+#include "image/image.h"
+
+typedef struct MapfsSpace MapfsSpace;
+
+/* All blocks from `first_usable` on are free until groups are added. The image must outlive the space. */
+int mapfs_space_new(MapfsImage *image, uint64_t n_blocks, uint64_t first_usable, uint64_t checksum_seed,
+                    MapfsSpace **ret_space) MAPFS_MUST_USE;
+void mapfs_space_free(MapfsSpace *space);
+
+/* Tells the bitmap of a group as the tree has it. -EUCLEAN when the numbers make no sense. */
+int mapfs_space_add_group(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap, uint32_t n_free) MAPFS_MUST_USE;
+
+/* Blocks that a data run wants, and what must stay behind for nodes. */
+typedef struct {
+    MapfsBlock goal;   /* 0: anywhere */
+    uint64_t n_blocks; /* at most */
+    uint64_t n_keep;   /* free blocks that must be left, claims aside */
+} MapfsSpaceWish;
+
+/* Takes 1 to wish->n_blocks contiguous blocks, with host blocks behind them. -ENOSPC, -EUCLEAN. */
+int mapfs_space_allocate(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsRun *ret_run) MAPFS_MUST_USE;
+
+/* Claims n blocks for nodes beside all claims so far and n_keep: 0, or -ENOSPC and nothing is claimed. */
+int mapfs_space_claim(MapfsSpace *space, uint64_t n_blocks, uint64_t n_keep) MAPFS_MUST_USE;
+void mapfs_space_unclaim(MapfsSpace *space, uint64_t n_blocks);
+
+/* Takes one block for a node; the caller has a claim, which this does not lower. */
+int mapfs_space_allocate_node(MapfsSpace *space, MapfsBlock *ret_block) MAPFS_MUST_USE;
+
+/* Gives blocks back. -EUCLEAN when they are not all taken (nothing is changed then). */
+int mapfs_space_release(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;
+
+/* Gives the host blocks of a run back. The run is taken and stays so. */
+void mapfs_space_discard(MapfsSpace *space, MapfsRun run);
+
+typedef struct {
+    uint64_t n_free;    /* clear bits */
+    uint64_t n_claimed;
+    uint64_t n_dirty_groups;
+} MapfsSpaceStatus;
+void mapfs_space_status(MapfsSpace *space, MapfsSpaceStatus *ret_status);
+
+/* --- the cut --- */
+
+/* The i-th group that changed since the last mapfs_space_clean(): 1 and its number, bitmap as last set, free count; 0 past the last. */
+typedef struct {
+    uint64_t group;
+    MapfsNodeRef bitmap;
+    uint32_t n_free;
+} MapfsSpaceGroup;
+int mapfs_space_dirty_group(MapfsSpace *space, uint64_t index, MapfsSpaceGroup *ret_group);
+/* The group's bitmap lies there from now on. */
+void mapfs_space_set_bitmap(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap);
+/* Stores the group's bits into a bitmap block (MAPFS_NODE_SPACE bytes). */
+void mapfs_space_store_bits(MapfsSpace *space, uint64_t group, uint8_t *bits);
+/* Nothing has changed any more. */
+void mapfs_space_clean(MapfsSpace *space);

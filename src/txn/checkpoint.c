@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A checkpoint: cut, seal, write nodes and data, publish. Its steps, and what a crash right after each leaves:
+ *
+ *  1. cut       the generation is closed, operations go on in the next: nothing durable has changed
+ *  2. seal      checksums are stored into the new nodes: still only blocks that no durable state refers to
+ *  3. write     nodes and data are durable: the last superblock does not know them, the state before mounts
+ *  4. publish   the other superblock slot is stored and synced: in between, either superblock may be found, whole or not; the slot of
+ *               the state before is not touched, and a torn slot fails its checksum
+ *
+ * checkpoint_mutex is held throughout. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "format/node.h"
+#include "format/superblock.h"
+#include "format/time.h"
+#include "txn/runs-private.h"
+#include "txn/store-private.h"
+
+/* How many checkpoints may follow the last change to bring back what it freed. */
+#define SETTLE_CHECKPOINTS 2u
+/* Fewer pending blocks are not worth a checkpoint: 1 MiB. */
+#define SETTLE_BLOCKS 256u
+
+static int freeze(MapfsStore *store, StoreFrozen *ret_frozen) {
+    int r;
+
+    store_gate_close(store);
+    pthread_rwlock_wrlock(&store->tree_lock);
+    r = store_cut(store, ret_frozen);
+    pthread_rwlock_unlock(&store->tree_lock);
+    store_gate_open(store);
+    return r;
+}
+
+static void seal(MapfsStore *store, const StoreFrozen *frozen) {
+    for (guint i = 0; i < frozen->born->len; i++) {
+        MapfsBlock address = g_array_index(frozen->born, MapfsBlock, i);
+        void *block = store_block(store, address);
+
+        mapfs_header_seal(block, store->checksum_seed);
+    }
+}
+
+static int write_blocks(MapfsStore *store, const StoreFrozen *frozen) {
+    g_autoptr(GArray) runs = g_array_sized_new(FALSE, FALSE, sizeof(MapfsRun), frozen->born->len + frozen->data->len);
+
+    for (guint i = 0; i < frozen->born->len; i++) {
+        MapfsRun run = {g_array_index(frozen->born, MapfsBlock, i), 1};
+
+        g_array_append_val(runs, run);
+    }
+    g_array_append_vals(runs, frozen->data->data, frozen->data->len);
+    (void)store_runs_join(runs); /* a block may have been a node and then data */
+#ifdef MAPFS_MUTANT_SKIP_DATA_SYNC
+    return 0;
+#else
+    return mapfs_image_sync(store->image, MAPFS_SYNC_DATA, (const MapfsRun *)(void *)runs->data, runs->len);
+#endif
+}
+
+static uint64_t write_time(const MapfsStore *store) {
+    struct timespec now;
+
+    if (store->write_time != 0)
+        return store->write_time;
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail with this clock */
+    return mapfs_time_from_timespec(now);
+}
+
+static int publish(MapfsStore *store, const StoreFrozen *frozen) {
+    struct mapfs_disk_superblock *superblock = &store->superblock;
+    MapfsRun slot = {{frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
+    uint64_t flags = mapfs_le64_load(superblock->flags) & ~MAPFS_SUPERBLOCK_CLEAN;
+
+    superblock->generation = mapfs_le64_store(frozen->generation.n);
+    superblock->epoch = mapfs_le64_store(frozen->epoch.n);
+    superblock->lsn = mapfs_le64_store(frozen->lsn);
+    superblock->root_address = mapfs_le64_store(frozen->root.address.n);
+    superblock->root_generation = mapfs_le64_store(frozen->root.generation.n);
+    superblock->root_level = mapfs_le32_store(frozen->root.level);
+    superblock->next_ino = mapfs_le64_store(frozen->next_ino);
+    superblock->n_inodes = mapfs_le64_store(frozen->n_inodes);
+    superblock->n_free_blocks = mapfs_le64_store(frozen->n_free);
+    superblock->n_pending_blocks = mapfs_le64_store(frozen->n_pending);
+    superblock->write_time = mapfs_le64_store(write_time(store));
+    superblock->flags = mapfs_le64_store(flags | (frozen->clean ? MAPFS_SUPERBLOCK_CLEAN : 0));
+    mapfs_superblock_seal(superblock);
+    memcpy(store_block(store, slot.start), superblock, sizeof(*superblock));
+#ifdef MAPFS_MUTANT_SKIP_SUPERBLOCK_SYNC
+    return 0;
+#else
+    return mapfs_image_sync(store->image, MAPFS_SYNC_META, &slot, 1);
+#endif
+}
+
+static int write_and_publish(MapfsStore *store, const StoreFrozen *frozen) {
+    int r;
+
+    seal(store, frozen);
+#ifdef MAPFS_MUTANT_PUBLISH_FIRST
+    r = publish(store, frozen);
+    return r < 0 ? r : write_blocks(store, frozen);
+#else
+    r = write_blocks(store, frozen);
+    return r < 0 ? r : publish(store, frozen);
+#endif
+}
+
+int store_checkpoint(MapfsStore *store, bool clean) {
+    bool changed = STORE_LOAD(store->changed);
+    StoreFrozen frozen;
+    int r;
+
+    r = mapfs_store_error(store);
+    if (r < 0)
+        return r;
+    STORE_SET(store->n_unwritten, 0);
+    r = freeze(store, &frozen);
+    if (r < 0)
+        return r;
+    frozen.clean = clean;
+    r = write_and_publish(store, &frozen);
+    g_array_unref(frozen.born);
+    g_array_unref(frozen.data);
+    if (r < 0) {
+        mapfs_image_fail(store->image, r);
+        return r;
+    }
+    STORE_SET(store->durable, frozen.generation.n);
+    STORE_ADD(store->n_checkpoints, 1);
+    store->n_settle = changed ? SETTLE_CHECKPOINTS : store->n_settle - MAPFS_MIN(store->n_settle, 1u);
+    return 0;
+}
+
+/* Gives back what can be: by the thread for it, or here. */
+static int checkpoint_and_release(MapfsStore *store, bool clean) {
+    int r;
+
+    r = store_checkpoint(store, clean);
+    if (r < 0)
+        return r;
+    if (store->threads_run) {
+        store_kick_release(store);
+        return 0;
+    }
+    return store_release_pending(store);
+}
+
+int mapfs_store_sync(MapfsStore *store) {
+    bool changed = STORE_LOAD(store->changed);
+    /* Read after `changed`: when that was false, all changes lie before the running generation. */
+    uint64_t wanted = STORE_LOAD(store->running) - (changed ? 0 : 1);
+    int r = 0;
+
+    if (store->options.read_only)
+        return 0;
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    if (STORE_LOAD(store->durable) < wanted)
+        r = checkpoint_and_release(store, false);
+    else
+        r = mapfs_store_error(store);
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+    return r;
+}
+
+/* With the checkpoint mutex. What was freed in one generation comes back when the next is durable: two checkpoints, and a third for
+ * what the first one was still holding. */
+static int make_room(MapfsStore *store) {
+    MapfsSpaceStatus before, after;
+    int r;
+
+    mapfs_space_status(store->space, &before);
+    for (unsigned i = 0; i < 3; i++) {
+        r = store_checkpoint(store, false);
+        if (r == 0)
+            r = store_release_pending(store);
+        if (r < 0)
+            return r;
+    }
+    mapfs_space_status(store->space, &after);
+    return after.n_free > before.n_free;
+}
+
+int mapfs_store_make_room(MapfsStore *store) {
+    uint64_t n_freed;
+    int r = 0;
+
+    if (store->options.read_only)
+        return -EROFS;
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    n_freed = STORE_LOAD(store->n_freed_ever);
+    /* When nothing has changed since it last found nothing more, it will not find more now: this ends retries. */
+    if (n_freed != store->room_mark || STORE_LOAD(store->changed))
+        r = make_room(store);
+    store->room_mark = n_freed;
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+    return r;
+}
+
+int store_checkpoint_last(MapfsStore *store) {
+    int r = 0;
+
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    if (STORE_LOAD(store->changed) || STORE_LOAD(store->n_checkpoints) > 0)
+        r = store_checkpoint(store, true);
+    else
+        r = mapfs_store_error(store);
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+    return r;
+}
+
+int store_checkpoint_interval(MapfsStore *store) {
+    int r = 0;
+
+    if (STORE_LOAD(store->changed))
+        return mapfs_store_sync(store);
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    if (store->n_settle > 0 && STORE_LOAD(store->n_pending) >= SETTLE_BLOCKS)
+        r = checkpoint_and_release(store, false);
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+    return r;
+}

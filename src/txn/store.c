@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Opening and closing a store, and its plain facts. */
+
+#include "txn/store.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "format/items.h"
+#include "txn/store-private.h"
+
+/* The reserve: what stays for changes that free space, and for the checkpoints that bring it back. */
+#define RESERVE_BLOCKS_MIN 64u
+#define RESERVE_BLOCKS_MAX 4096u
+#define RESERVE_SHARE 32u
+
+/* --- the superblock --- */
+
+static int verdict_error(MapfsSuperblockVerdict verdict) {
+    switch (verdict) {
+    case MAPFS_SUPERBLOCK_VALID:
+        return 0;
+    case MAPFS_SUPERBLOCK_EMPTY:
+        return -ENODATA;
+    case MAPFS_SUPERBLOCK_FOREIGN:
+        return -EMEDIUMTYPE;
+    case MAPFS_SUPERBLOCK_VERSION:
+        return -EPROTONOSUPPORT;
+    case MAPFS_SUPERBLOCK_UNSUPPORTED:
+        return -EOPNOTSUPP;
+    case MAPFS_SUPERBLOCK_DAMAGED:
+    default:
+        return -EUCLEAN;
+    }
+}
+
+/* Which error of two slots says more about the image. */
+static int error_rank(int error) {
+    static const int ranks[] = {-EMEDIUMTYPE, -ENODATA, -EUCLEAN, -EPROTONOSUPPORT, -EOPNOTSUPP};
+
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(ranks); i++) {
+        if (ranks[i] == error)
+            return (int)i;
+    }
+    return -1;
+}
+
+int mapfs_superblock_load(const MapfsImage *image, struct mapfs_disk_superblock *ret_superblock) {
+    struct mapfs_disk_superblock slot;
+    int best = 0, error = 0;
+    uint64_t newest = 0;
+
+    for (uint64_t i = 0; i < MAPFS_SUPERBLOCK_SLOTS; i++) {
+        const void *mapped = mapfs_image_read(image, (MapfsRun){{i}, 1});
+        int r;
+
+        if (!mapped)
+            return mapfs_damage(0, "image", "is shorter than two blocks"), -ENODATA;
+        /* A live writer may be storing it: a copy is judged. */
+        memcpy(&slot, mapped, sizeof(slot));
+        r = verdict_error(mapfs_superblock_judge(&slot));
+        if (r == 0 && mapfs_le64_load(slot.generation) > newest) {
+            newest = mapfs_le64_load(slot.generation);
+            *ret_superblock = slot;
+            best = 1;
+        } else if (r < 0 && (error == 0 || error_rank(r) > error_rank(error))) {
+            error = r;
+        }
+    }
+    if (best == 0)
+        return error < 0 ? error : -ENODATA;
+    /* A newer slot that this version does not know must not be overlooked. */
+    if (error == -EPROTONOSUPPORT || error == -EOPNOTSUPP)
+        return error;
+    return 0;
+}
+
+static int superblock_fits(const MapfsStore *store) {
+    uint64_t n_blocks = mapfs_le64_load(store->superblock.n_blocks);
+
+    if (n_blocks > store->image->n_blocks) {
+        (void)mapfs_damage(0, "image", "is cut short: it has %lu blocks, its superblock says %lu",
+                           (unsigned long)store->image->n_blocks, (unsigned long)n_blocks);
+        return -ENOSPC;
+    }
+    if (!store->options.read_only &&
+        (mapfs_le64_load(store->superblock.feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN)) {
+        (void)mapfs_damage(0, "superblock", "has features that this version can only read (ro_compat 0x%lx)",
+                           (unsigned long)mapfs_le64_load(store->superblock.feature_ro_compat));
+        return -EROFS;
+    }
+    return 0;
+}
+
+/* --- opening --- */
+
+static int load_groups(MapfsStore *store) {
+    MapfsKey first = {.object = MAPFS_OBJECT_GROUPS, .kind = MAPFS_KIND_GROUP};
+    MapfsCursor cursor;
+    MapfsItem item;
+    int r;
+
+    r = mapfs_cursor_begin(&cursor, &store->tree, first, &item);
+    while (r > 0 && item.key.object == MAPFS_OBJECT_GROUPS) {
+        struct mapfs_disk_group group;
+        MapfsNodeRef bitmap;
+
+        if (item.value_len != sizeof(group))
+            return mapfs_damage(0, "group summary", "has a length of %zu bytes", item.value_len);
+        memcpy(&group, item.value, sizeof(group));
+        bitmap = (MapfsNodeRef){{mapfs_le64_load(group.bitmap_address)}, {mapfs_le64_load(group.bitmap_generation)}, 0};
+        r = mapfs_space_add_group(store->space, item.key.offset, bitmap, mapfs_le32_load(group.n_free));
+        if (r < 0)
+            return r;
+        r = mapfs_cursor_next(&cursor, &item);
+    }
+    return r;
+}
+
+MapfsStore *store_new(MapfsImage *image, const MapfsStoreOptions *options) {
+    MapfsStore *store = g_new0(MapfsStore, 1);
+    pthread_rwlockattr_t attr;
+    pthread_condattr_t monotonic;
+
+    pthread_mutex_init(&store->gate_mutex, NULL);
+    pthread_cond_init(&store->gate_cond, NULL);
+    pthread_mutex_init(&store->data_mutex, NULL);
+    pthread_mutex_init(&store->checkpoint_mutex, NULL);
+    pthread_mutex_init(&store->release_mutex, NULL);
+    pthread_mutex_init(&store->thread_mutex, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&store->thread_cond, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_rwlockattr_init(&attr);
+    /* Many readers must not keep the cut waiting. */
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&store->tree_lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+    store->born = g_array_new(FALSE, FALSE, sizeof(MapfsBlock));
+    store->freed = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
+    store->data = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
+    store->image = image;
+    store->options = *options;
+    return store;
+}
+
+static void load_superblock(MapfsStore *store) {
+    const struct mapfs_disk_superblock *superblock = &store->superblock;
+
+    store->n_blocks = mapfs_le64_load(superblock->n_blocks);
+    store->first_usable = mapfs_le64_load(superblock->log_start) + mapfs_le64_load(superblock->log_blocks);
+    store->checksum_seed = mapfs_le64_load(superblock->checksum_seed);
+    store->hash_seed = mapfs_le64_load(superblock->hash_seed);
+    store->n_reserve = MAPFS_MIN(MAPFS_MAX(store->n_blocks / RESERVE_SHARE, RESERVE_BLOCKS_MIN), RESERVE_BLOCKS_MAX);
+    store->durable = mapfs_le64_load(superblock->generation);
+    store->running = store->durable + 1;
+    store->epoch.n = mapfs_le64_load(superblock->epoch) + 1;
+    store->lsn = mapfs_le64_load(superblock->lsn);
+    store->next_ino = mapfs_le64_load(superblock->next_ino);
+    store->n_inodes = mapfs_le64_load(superblock->n_inodes);
+    store->n_pending = mapfs_le64_load(superblock->n_pending_blocks);
+    store->level = mapfs_le32_load(superblock->root_level);
+    store->tree = (MapfsTree){
+        .ops = &mapfs_store_tree_ops,
+        .store = store,
+        .root = {{mapfs_le64_load(superblock->root_address)},
+                 {mapfs_le64_load(superblock->root_generation)},
+                 (uint8_t)mapfs_le32_load(superblock->root_level)},
+        .running = {store->running},
+    };
+}
+
+int store_load(MapfsStore *store) {
+    load_superblock(store);
+    store->verified = g_try_new0(uint64_t, store->n_blocks / 64 + 1);
+    if (!store->verified)
+        return -ENOMEM;
+    if (store->options.read_only)
+        return 0;
+    return mapfs_space_new(store->image, store->n_blocks, store->first_usable, store->checksum_seed, &store->space);
+}
+
+static int store_setup(MapfsStore *store) {
+    int r;
+
+    r = mapfs_superblock_load(store->image, &store->superblock);
+    if (r < 0)
+        return r;
+    r = superblock_fits(store);
+    if (r < 0)
+        return r;
+    r = store_load(store);
+    if (r < 0 || store->options.read_only)
+        return r;
+    r = load_groups(store);
+    if (r < 0)
+        return r;
+    return store->options.threads ? store_threads_start(store) : 0;
+}
+
+int mapfs_store_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsStore **ret_store) {
+    MapfsStore *store = store_new(image, options);
+    int r;
+
+    r = store_setup(store);
+    if (r < 0) {
+        mapfs_store_abandon(store);
+        return r;
+    }
+    *ret_store = store;
+    return 0;
+}
+
+/* --- closing --- */
+
+void mapfs_store_abandon(MapfsStore *store) {
+    if (!store)
+        return;
+    store_threads_stop(store);
+    mapfs_space_free(store->space);
+    g_free(store->verified);
+    g_array_unref(store->born);
+    g_array_unref(store->freed);
+    g_array_unref(store->data);
+    pthread_rwlock_destroy(&store->tree_lock);
+    pthread_mutex_destroy(&store->gate_mutex);
+    pthread_cond_destroy(&store->gate_cond);
+    pthread_mutex_destroy(&store->data_mutex);
+    pthread_mutex_destroy(&store->checkpoint_mutex);
+    pthread_mutex_destroy(&store->release_mutex);
+    pthread_mutex_destroy(&store->thread_mutex);
+    pthread_cond_destroy(&store->thread_cond);
+    g_free(store);
+}
+
+int mapfs_store_close(MapfsStore *store) {
+    int r = 0;
+
+    store_threads_stop(store);
+    if (!store->options.read_only)
+        r = store_checkpoint_last(store);
+    mapfs_store_abandon(store);
+    return r;
+}
+
+/* --- facts --- */
+
+void mapfs_store_superblock(MapfsStore *store, struct mapfs_disk_superblock *ret_superblock) {
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    *ret_superblock = store->superblock;
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+}
+
+void mapfs_store_status(MapfsStore *store, MapfsStoreStatus *ret_status) {
+    MapfsSpaceStatus space = {.n_free = mapfs_le64_load(store->superblock.n_free_blocks)};
+
+    if (store->space)
+        mapfs_space_status(store->space, &space);
+    *ret_status = (MapfsStoreStatus){
+        .n_blocks = store->n_blocks,
+        .n_free = space.n_free,
+        .n_pending = STORE_LOAD(store->n_pending),
+        .n_reserve = store->n_reserve,
+        .n_inodes = STORE_LOAD(store->n_inodes),
+        .n_dirty = STORE_LOAD(store->n_born),
+        .durable = {STORE_LOAD(store->durable)},
+        .running = {STORE_LOAD(store->running)},
+        .n_checkpoints = STORE_LOAD(store->n_checkpoints),
+    };
+}
+
+int mapfs_store_error(MapfsStore *store) {
+    if (mapfs_image_error(store->image) < 0)
+        return -EIO;
+    return store->options.read_only ? -EROFS : 0;
+}
+
+MapfsTree *mapfs_store_tree(MapfsStore *store) {
+    return &store->tree;
+}
+
+void mapfs_store_read_lock(MapfsStore *store) {
+    pthread_rwlock_rdlock(&store->tree_lock);
+}
+
+void mapfs_store_read_unlock(MapfsStore *store) {
+    pthread_rwlock_unlock(&store->tree_lock);
+}
+
+uint64_t mapfs_store_hash_seed(const MapfsStore *store) {
+    return store->hash_seed;
+}
+
+MapfsImage *mapfs_store_image(MapfsStore *store) {
+    return store->image;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The store's own threads: one makes checkpoints at the interval's end, or earlier when an epoch has grown large, and begins write-out of
+ * streamed data; the other gives pending frees back. Errors are sticky in the image: whoever changes or syncs next meets them. */
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+#include "txn/store-private.h"
+
+#define DEFAULT_COMMIT_SECONDS 5u
+
+void store_kick_checkpoint(MapfsStore *store) {
+    pthread_mutex_lock(&store->thread_mutex);
+    if (!store->kick_checkpoint) {
+        store->kick_checkpoint = true;
+        pthread_cond_broadcast(&store->thread_cond);
+    }
+    pthread_mutex_unlock(&store->thread_mutex);
+}
+
+void store_kick_release(MapfsStore *store) {
+    pthread_mutex_lock(&store->thread_mutex);
+    store->kick_release = true;
+    pthread_cond_broadcast(&store->thread_cond);
+    pthread_mutex_unlock(&store->thread_mutex);
+}
+
+/* Begins write-out of what was stored since the last time, so that a later sync finds little left. */
+static void write_behind(MapfsStore *store) {
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
+
+    STORE_SET(store->n_unwritten, 0);
+    pthread_mutex_lock(&store->data_mutex);
+    for (guint i = store->n_behind; i < store->data->len; i++)
+        g_array_append_val(runs, g_array_index(store->data, MapfsRun, i));
+    /* The last run may still grow. */
+    store->n_behind = store->data->len > 0 ? store->data->len - 1 : 0;
+    pthread_mutex_unlock(&store->data_mutex);
+    for (guint i = 0; i < runs->len; i++)
+        mapfs_image_start_write(store->image, g_array_index(runs, MapfsRun, i));
+}
+
+static struct timespec deadline_after(unsigned seconds) {
+    struct timespec deadline;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &deadline); /* cannot fail with this clock */
+    deadline.tv_sec += (time_t)seconds;
+    return deadline;
+}
+
+/* Waits until the deadline, a kick, or the stop. */
+typedef enum { WAKE_INTERVAL, WAKE_KICK, WAKE_STOP } Wake;
+
+static Wake checkpoint_wait(MapfsStore *store, const struct timespec *deadline) {
+    Wake wake = WAKE_KICK;
+    int r = 0;
+
+    pthread_mutex_lock(&store->thread_mutex);
+    while (!store->stop && !store->kick_checkpoint && r != ETIMEDOUT)
+        r = pthread_cond_timedwait(&store->thread_cond, &store->thread_mutex, deadline);
+    if (store->stop)
+        wake = WAKE_STOP;
+    else if (!store->kick_checkpoint)
+        wake = WAKE_INTERVAL;
+    store->kick_checkpoint = false;
+    pthread_mutex_unlock(&store->thread_mutex);
+    return wake;
+}
+
+static void *checkpoint_main(void *user) {
+    MapfsStore *store = user;
+    unsigned seconds = store->options.commit_seconds > 0 ? store->options.commit_seconds : DEFAULT_COMMIT_SECONDS;
+    struct timespec deadline = deadline_after(seconds);
+
+    for (;;) {
+        Wake wake = checkpoint_wait(store, &deadline);
+
+        if (wake == WAKE_STOP)
+            return NULL;
+        if (wake == WAKE_KICK && !store_epoch_full(store)) {
+            write_behind(store);
+            continue;
+        }
+        (void)store_checkpoint_interval(store);
+        deadline = deadline_after(seconds);
+    }
+}
+
+static void *release_main(void *user) {
+    MapfsStore *store = user;
+
+    pthread_mutex_lock(&store->thread_mutex);
+    while (!store->stop) {
+        if (!store->kick_release) {
+            pthread_cond_wait(&store->thread_cond, &store->thread_mutex);
+            continue;
+        }
+        store->kick_release = false;
+        pthread_mutex_unlock(&store->thread_mutex);
+        (void)store_release_pending(store);
+        pthread_mutex_lock(&store->thread_mutex);
+    }
+    pthread_mutex_unlock(&store->thread_mutex);
+    return NULL;
+}
+
+int store_threads_start(MapfsStore *store) {
+    sigset_t all, old;
+    int r;
+
+    /* Signals are for the threads of the program above. SIGBUS stays: it belongs to whoever touches the mapping. */
+    sigfillset(&all);
+    sigdelset(&all, SIGBUS);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    store->threads_run = true;
+    r = pthread_create(&store->checkpoint_thread, NULL, checkpoint_main, store);
+    if (r == 0) {
+        r = pthread_create(&store->release_thread, NULL, release_main, store);
+        if (r != 0) {
+            store->release_thread = store->checkpoint_thread;
+            store_threads_stop(store);
+        }
+    } else {
+        store->threads_run = false;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return -r;
+}
+
+void store_threads_stop(MapfsStore *store) {
+    if (!store->threads_run)
+        return;
+    pthread_mutex_lock(&store->thread_mutex);
+    store->stop = true;
+    pthread_cond_broadcast(&store->thread_cond);
+    pthread_mutex_unlock(&store->thread_mutex);
+    (void)pthread_join(store->checkpoint_thread, NULL);
+    if (!pthread_equal(store->release_thread, store->checkpoint_thread))
+        (void)pthread_join(store->release_thread, NULL);
+    store->threads_run = false;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Transactions: the gate, the claims, data blocks, and what they free.
+ *
+ * gate_mutex guards who is inside; tree_lock is taken by those inside, and by the cut when nobody is. */
+
+#include <errno.h>
+
+#include "txn/runs-private.h"
+#include "txn/store-private.h"
+
+/* Below this many dirty nodes a checkpoint is not made early, however small the image. */
+#define DIRTY_NODES_MIN 8u
+#define DIRTY_NODES_MAX 65536u
+/* Write-behind begins when this much data waits. */
+#define WRITE_BEHIND_BYTES (UINT64_C(8) << 20)
+/* A list of stored runs this long is sorted and joined. */
+#define DATA_RUNS_MAX 8192u
+
+/* --- the gate --- */
+
+static void gate_enter(MapfsStore *store) {
+    pthread_mutex_lock(&store->gate_mutex);
+    while (store->closing)
+        pthread_cond_wait(&store->gate_cond, &store->gate_mutex);
+    store->n_begun++;
+    pthread_mutex_unlock(&store->gate_mutex);
+}
+
+static void gate_leave(MapfsStore *store) {
+    pthread_mutex_lock(&store->gate_mutex);
+    store->n_begun--;
+    if (store->n_begun == 0 && store->closing)
+        pthread_cond_broadcast(&store->gate_cond);
+    pthread_mutex_unlock(&store->gate_mutex);
+}
+
+void store_gate_close(MapfsStore *store) {
+    pthread_mutex_lock(&store->gate_mutex);
+    store->closing = true;
+    while (store->n_begun > 0)
+        pthread_cond_wait(&store->gate_cond, &store->gate_mutex);
+    pthread_mutex_unlock(&store->gate_mutex);
+}
+
+void store_gate_open(MapfsStore *store) {
+    pthread_mutex_lock(&store->gate_mutex);
+    store->closing = false;
+    pthread_cond_broadcast(&store->gate_cond);
+    pthread_mutex_unlock(&store->gate_mutex);
+}
+
+/* --- begin and end --- */
+
+uint64_t store_cut_blocks(MapfsStore *store) {
+    MapfsSpaceStatus space;
+    uint64_t levels = STORE_LOAD(store->level) + 1;
+
+    mapfs_space_status(store->space, &space);
+    /* A bitmap and its share of a summary leaf for each group, the leaves of pending frees, and the ways down to both ends. */
+    return space.n_dirty_groups + space.n_dirty_groups / 32 + STORE_LOAD(store->n_freed) / 128 + 4 * levels + 8;
+}
+
+/* How many nodes an epoch may dirty: what it frees comes back only two checkpoints later. */
+static uint64_t dirty_limit(MapfsStore *store) {
+    MapfsSpaceStatus space;
+
+    mapfs_space_status(store->space, &space);
+    return MAPFS_MIN(MAPFS_MAX(store->n_reserve / 8, space.n_free / 16), DIRTY_NODES_MAX);
+}
+
+bool store_epoch_full(MapfsStore *store) {
+    return STORE_LOAD(store->n_born) >= dirty_limit(store);
+}
+
+/* An epoch that has dirtied too much is closed early: by the thread for it, or here when that is late. */
+static int throttle(MapfsStore *store) {
+    uint64_t n_born = STORE_LOAD(store->n_born);
+    uint64_t limit;
+
+    if (n_born < DIRTY_NODES_MIN)
+        return 0;
+    limit = dirty_limit(store);
+    if (n_born < limit)
+        return 0;
+    if (store->threads_run && n_born < 2 * limit) {
+        store_kick_checkpoint(store);
+        return 0;
+    }
+    return mapfs_store_sync(store);
+}
+
+static int begin_claim(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *txn) {
+    MapfsTree shape = {.root = {.level = (uint8_t)(STORE_LOAD(store->level) + 1)}};
+    uint64_t keep = store_cut_blocks(store) + (kind == MAPFS_TXN_GROWS ? store->n_reserve : 0);
+    unsigned n_claimed = n_changes * mapfs_tree_change_blocks_max(&shape);
+    int r;
+
+    r = mapfs_space_claim(store->space, n_claimed, keep);
+    if (r < 0)
+        return r;
+    *txn = (MapfsTxn){.store = store,
+                      .generation = {STORE_LOAD(store->running)},
+                      .epoch = store->epoch,
+                      .kind = kind,
+                      .n_claimed = n_claimed};
+    return 0;
+}
+
+int store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
+    int r;
+
+    r = mapfs_store_error(store);
+    if (r < 0)
+        return r;
+    gate_enter(store);
+    r = begin_claim(store, kind, n_changes, ret_txn);
+    if (r < 0)
+        gate_leave(store);
+    return r;
+}
+
+int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
+    int r;
+
+    r = mapfs_store_error(store);
+    if (r < 0)
+        return r;
+    r = throttle(store);
+    if (r < 0)
+        return r;
+    return store_begin(store, kind, n_changes, ret_txn);
+}
+
+void mapfs_txn_lock(MapfsTxn *txn) {
+    pthread_rwlock_wrlock(&txn->store->tree_lock);
+    txn->locked = true;
+}
+
+void mapfs_txn_end(MapfsTxn *txn) {
+    MapfsStore *store = txn->store;
+
+    if (txn->locked) {
+        if (txn->kind == MAPFS_TXN_FREES)
+            STORE_ADD(store->n_freed_ever, 1);
+        STORE_SET(store->level, store->tree.root.level);
+        txn->locked = false;
+        pthread_rwlock_unlock(&store->tree_lock);
+    }
+    mapfs_space_unclaim(store->space, txn->n_claimed);
+    gate_leave(store);
+}
+
+/* --- data blocks --- */
+
+int mapfs_txn_allocate(MapfsTxn *txn, MapfsBlock goal, uint64_t n_blocks, MapfsRun *ret_run) {
+    MapfsSpaceWish wish = {goal, n_blocks, store_cut_blocks(txn->store)};
+
+    if (txn->kind == MAPFS_TXN_GROWS)
+        wish.n_keep += txn->store->n_reserve;
+    return mapfs_space_allocate(txn->store->space, &wish, ret_run);
+}
+
+void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run) {
+    /* Nothing has ever referred to them; that they are taken is known, so it cannot fail. */
+    (void)mapfs_space_release(txn->store->space, run);
+}
+
+static void note_data(MapfsStore *store, MapfsRun run) {
+    MapfsRun *last;
+
+    pthread_mutex_lock(&store->data_mutex);
+    last = store->data->len > 0 ? &g_array_index(store->data, MapfsRun, store->data->len - 1) : NULL;
+    if (last && run.start.n >= last->start.n && run.start.n <= last->start.n + last->n_blocks)
+        last->n_blocks = MAPFS_MAX(last->start.n + last->n_blocks, run.start.n + run.n_blocks) - last->start.n;
+    else
+        g_array_append_val(store->data, run);
+    if (store->data->len > DATA_RUNS_MAX && (store->data->len & (store->data->len - 1)) == 0) {
+        (void)store_runs_join(store->data); /* the same block may well be stored into twice */
+        store->n_behind = 0;
+    }
+    pthread_mutex_unlock(&store->data_mutex);
+    if (STORE_ADD(store->n_unwritten, run.n_blocks * MAPFS_BLOCK_SIZE) >= WRITE_BEHIND_BYTES && store->threads_run)
+        store_kick_checkpoint(store);
+}
+
+void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run) {
+    void *memory = NULL;
+
+    if (run.start.n >= txn->store->first_usable)
+        memory = mapfs_image_writable(txn->store->image, run);
+    if (memory)
+        note_data(txn->store, run);
+    return memory;
+}
+
+/* --- under the tree lock --- */
+
+void mapfs_txn_free(MapfsTxn *txn, MapfsRun run) {
+    MapfsStore *store = txn->store;
+
+    g_array_append_val(store->freed, run);
+    STORE_SET(store->n_freed, store->freed->len);
+    STORE_ADD(store->n_pending, run.n_blocks);
+    STORE_ADD(store->n_freed_ever, run.n_blocks);
+}
+
+uint64_t mapfs_txn_next_lsn(MapfsTxn *txn) {
+    STORE_SET(txn->store->changed, true);
+    return ++txn->store->lsn;
+}
+
+MapfsIno mapfs_txn_next_ino(MapfsTxn *txn) {
+    return (MapfsIno){txn->store->next_ino++};
+}
+
+void mapfs_txn_count_inodes(MapfsTxn *txn, int delta) {
+    STORE_ADD(txn->store->n_inodes, (uint64_t)(int64_t)delta);
+}
