@@ -11,7 +11,7 @@
 /* Notes damage found in an image and returns -EUCLEAN. `object` names the thing ("tree node", "superblock", ...),
  * `block` is where it lies (0 if unknown), the rest says what was expected and found, printf-like. The last note of
  * each thread is kept for mapfs_damage_last(). */
-int mapfs_damage(uint64_t block, const char *object, const char *format, ...) MAPFS_PRINTF(3, 4);
+int mapfs_damage(uint64_t block, const char *object, const char *format, ...) MAPFS_PRINTF(3, 4) MAPFS_MUST_USE;
 
 /* The calling thread's last note ("tree node at block 17: checksum is ..., expected ..."), or an empty string.
  * Valid until the thread's next call of mapfs_damage(). */
