@@ -55,7 +55,8 @@ static int cursor_cross(MapfsCursor *cursor, MapfsKey floor, MapfsItem *ret_item
 
     if (mapfs_key_compare(item.key, floor) <= 0) {
         const struct mapfs_disk_header *header = cursor->path[0].node;
-        return mapfs_damage(mapfs_le64_load(header->address), "tree node", "first key is not above those of the node before");
+        return mapfs_damage(mapfs_le64_load(header->address), "tree node",
+                            "first key is not above those of the node before");
     }
     *ret_item = item;
     return 1;
@@ -87,5 +88,6 @@ int mapfs_cursor_next(MapfsCursor *cursor, MapfsItem *ret_item) {
     }
     if (n_items == 0)
         return 0;
-    return cursor_cross(cursor, mapfs_leaf_key(cursor->path[0].node, MAPFS_MIN(index, MAPFS_LEAF_SLOTS_MAX - 1)), ret_item);
+    return cursor_cross(cursor, mapfs_leaf_key(cursor->path[0].node, MAPFS_MIN(index, MAPFS_LEAF_SLOTS_MAX - 1)),
+                        ret_item);
 }

@@ -54,17 +54,18 @@ void mapfs_index_remove(void *node, unsigned n_items, unsigned index) {
 
     if (index == 0 && n_items > 1)
         index_set_key(target, 1, mapfs_index_key(target, 0));
-    memmove(&target->pointers[index], &target->pointers[index + 1], (n_items - index - 1) * sizeof(target->pointers[0]));
+    memmove(&target->pointers[index], &target->pointers[index + 1],
+            (n_items - index - 1) * sizeof(target->pointers[0]));
     mapfs_node_set_n_items(node, n_items - 1);
 }
 
-/* How many pointers stay on the left, the new one counted in: half, or all before the new one when keys rise. */
+/* How many pointers stay on the left, the new one counted in: half, or all up to the new one when keys rise. */
 static unsigned split_point(const struct mapfs_disk_index *left, unsigned index, MapfsKey key) {
     if (index == MAPFS_INDEX_POINTERS_MAX)
         return index;
     MapfsKey left_key = mapfs_index_key(left, index - 1);
-    if (index >= MAPFS_INDEX_POINTERS_MAX / 2 && mapfs_node_key_rises(&left_key, key, mapfs_index_key(left, index)))
-        return index;
+    if (index >= MAPFS_INDEX_POINTERS_MAX / 2 && mapfs_node_key_rises(left_key, key, mapfs_index_key(left, index)))
+        return index + 1;
     return (MAPFS_INDEX_POINTERS_MAX + 1) / 2;
 }
 
@@ -84,7 +85,8 @@ MapfsKey mapfs_index_split(void *left, void *right, unsigned index, const MapfsI
     return mapfs_index_key(target, 0);
 }
 
-void mapfs_index_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right, MapfsKey separator) {
+void mapfs_index_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right,
+                      MapfsKey separator) {
     const struct mapfs_disk_index *left_node = left, *right_node = right;
     struct mapfs_disk_index *node = target;
 
@@ -104,7 +106,8 @@ int mapfs_index_check_generations(const void *node, unsigned n_items) {
         uint64_t child = mapfs_le64_load(index->pointers[i].generation);
         if (child > generation)
             return mapfs_damage(mapfs_le64_load(index->header.address), "tree node",
-                                "pointer %u leads to generation %" PRIu64 ", the node is of %" PRIu64, i, child, generation);
+                                "pointer %u leads to generation %" PRIu64 ", the node is of %" PRIu64, i, child,
+                                generation);
     }
     return 0;
 }

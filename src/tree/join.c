@@ -32,8 +32,10 @@ static int neighbour_open(const MapfsTree *tree, const MapfsPathStep *parent, un
 static int join_items(MapfsPath *path, unsigned level, const Neighbour *neighbour) {
     MapfsPathStep *step = &path->steps[level], *parent = &path->steps[level + 1];
     bool is_right = neighbour->index > parent->index;
-    const void *left = is_right ? step->writable : neighbour->node, *right = is_right ? neighbour->node : step->writable;
-    unsigned n_left = is_right ? step->n_items : neighbour->n_items, n_right = is_right ? neighbour->n_items : step->n_items;
+    const void *left = is_right ? step->writable : neighbour->node,
+               *right = is_right ? neighbour->node : step->writable;
+    unsigned n_left = is_right ? step->n_items : neighbour->n_items,
+             n_right = is_right ? neighbour->n_items : step->n_items;
 
     if (level == 0)
         return mapfs_leaf_join(step->writable, left, n_left, right, n_right);

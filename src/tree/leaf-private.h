@@ -46,8 +46,8 @@ int mapfs_leaf_remove(void *leaf, unsigned n_items, unsigned index) MAPFS_MUST_U
 typedef struct {
     struct mapfs_disk_leaf copy; /* the leaf before, checked */
     unsigned n_items;
-    unsigned n_left;             /* items that stay, the change counted in */
-    MapfsKey separator;          /* first key of the right half */
+    unsigned n_left;    /* items that stay, the change counted in */
+    MapfsKey separator; /* first key of the right half */
 } MapfsLeafSplit;
 
 /* Chooses where to split a leaf that has no room for the change. 0 or -EUCLEAN. */
@@ -62,4 +62,5 @@ int mapfs_leaf_used_bytes(const void *leaf, unsigned n_items, unsigned *ret_used
 
 /* Makes `target` hold the items of `left` and then those of `right`; one of the two may be `target` itself. They must fit.
  * 0, or -EUCLEAN when one is damaged or they are not in order, then without a change. */
-int mapfs_leaf_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right) MAPFS_MUST_USE;
+int mapfs_leaf_join(void *target, const void *left, unsigned n_left, const void *right,
+                    unsigned n_right) MAPFS_MUST_USE;

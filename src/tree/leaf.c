@@ -9,7 +9,8 @@ static unsigned slots_end(unsigned n_items) {
 
 static int leaf_damage(const void *leaf, unsigned index) {
     const struct mapfs_disk_header *header = leaf;
-    (void)mapfs_damage(mapfs_le64_load(header->address), "tree node", "value of item %u lies outside of its place", index);
+    (void)mapfs_damage(mapfs_le64_load(header->address), "tree node", "value of item %u lies outside of its place",
+                       index);
     return -EUCLEAN; /* what mapfs_damage() returns; said here so that the compiler knows it */
 }
 
@@ -198,7 +199,8 @@ static int leaf_copy_checked(struct mapfs_disk_leaf *target, const void *source,
 
     mapfs_node_copy(target, source);
     for (unsigned i = 0; i < n_items; i++) {
-        unsigned offset = mapfs_le16_load(target->slots[i].value_offset), len = mapfs_le16_load(target->slots[i].value_len);
+        unsigned offset = mapfs_le16_load(target->slots[i].value_offset),
+                 len = mapfs_le16_load(target->slots[i].value_len);
         if (len > MAPFS_VALUE_LEN_MAX || offset < slots_end(n_items) || offset + len != end)
             return leaf_damage(target, i);
         end = offset;
@@ -214,7 +216,8 @@ static MapfsItem changed_item(const MapfsLeafSplit *split, const MapfsLeafChange
         index--;
     const struct mapfs_disk_slot *slot = &split->copy.slots[index];
     return (MapfsItem){mapfs_leaf_key(&split->copy, index),
-                       (const uint8_t *)&split->copy + mapfs_le16_load(slot->value_offset), mapfs_le16_load(slot->value_len)};
+                       (const uint8_t *)&split->copy + mapfs_le16_load(slot->value_offset),
+                       mapfs_le16_load(slot->value_len)};
 }
 
 static unsigned changed_n_items(const MapfsLeafSplit *split, const MapfsLeafChange *change) {
@@ -231,39 +234,44 @@ static bool change_rises(const MapfsLeafSplit *split, const MapfsLeafChange *cha
         return true;
     MapfsKey left_key = mapfs_leaf_key(&split->copy, index - 1);
     return left_bytes >= MAPFS_NODE_SPACE / 2 &&
-           mapfs_node_key_rises(&left_key, change->key, mapfs_leaf_key(&split->copy, index));
+           mapfs_node_key_rises(left_key, change->key, mapfs_leaf_key(&split->copy, index));
 }
 
-int mapfs_leaf_split_plan(const void *leaf, unsigned n_items, const MapfsLeafChange *change, MapfsLeafSplit *ret_split) {
-    unsigned total = 0, left = 0, best = 0, best_bytes = MAPFS_BLOCK_SIZE;
+/* Chooses how many items stay on the left, and returns the bytes of the larger half. That is the most even split, which fits
+ * whenever one does; and one does, since no item takes more than half a leaf. In a rising row it is right after the new item, or
+ * before it if it does not fit on the left. */
+static unsigned split_choose(MapfsLeafSplit *split, const MapfsLeafChange *change) {
+    unsigned n_changed = changed_n_items(split, change), total = 0, left = 0, best_bytes = MAPFS_BLOCK_SIZE;
+    bool rises = false, is_chosen = false;
+
+    for (unsigned i = 0; i < n_changed; i++)
+        total += mapfs_leaf_item_bytes(changed_item(split, change, i).value_len);
+    for (unsigned i = 1; i < n_changed; i++) {
+        left += mapfs_leaf_item_bytes(changed_item(split, change, i - 1).value_len);
+        unsigned larger = MAPFS_MAX(left, total - left);
+        if (i == change->index)
+            rises = change_rises(split, change, left);
+        bool is_wanted = rises && i <= change->index + 1 && larger <= MAPFS_NODE_SPACE;
+        if (is_wanted || (!is_chosen && larger < best_bytes)) {
+            split->n_left = i;
+            best_bytes = larger;
+            is_chosen = is_wanted;
+        }
+    }
+    return best_bytes;
+}
+
+int mapfs_leaf_split_plan(const void *leaf, unsigned n_items, const MapfsLeafChange *change,
+                          MapfsLeafSplit *ret_split) {
     int r = leaf_copy_checked(&ret_split->copy, leaf, n_items);
     if (r < 0)
         return r;
 
     ret_split->n_items = n_items;
-    unsigned n_changed = changed_n_items(ret_split, change);
-    for (unsigned i = 0; i < n_changed; i++)
-        total += mapfs_leaf_item_bytes(changed_item(ret_split, change, i).value_len);
-
-    /* The split whose larger half is the smallest fits whenever one does, and one does: no item takes more than half a leaf. */
-    for (unsigned i = 1; i < n_changed; i++) {
-        left += mapfs_leaf_item_bytes(changed_item(ret_split, change, i - 1).value_len);
-        unsigned larger = MAPFS_MAX(left, total - left);
-        if (i == change->index && larger <= MAPFS_NODE_SPACE && change_rises(ret_split, change, left)) {
-            best = i;
-            best_bytes = larger;
-            break;
-        }
-        if (larger < best_bytes) {
-            best = i;
-            best_bytes = larger;
-        }
-    }
-    if (best == 0 || best_bytes > MAPFS_NODE_SPACE)
+    /* With one item no split is possible; but one alone leaves room for another. */
+    if (changed_n_items(ret_split, change) < 2 || split_choose(ret_split, change) > MAPFS_NODE_SPACE)
         return leaf_damage(leaf, n_items - 1);
-
-    ret_split->n_left = best;
-    ret_split->separator = changed_item(ret_split, change, best).key;
+    ret_split->separator = changed_item(ret_split, change, ret_split->n_left).key;
     return 0;
 }
 
@@ -282,8 +290,8 @@ static unsigned leaf_append(struct mapfs_disk_leaf *leaf, unsigned n_items, unsi
 }
 
 /* Fills a leaf with the changed items from `first` up to `end`. */
-static void leaf_fill(struct mapfs_disk_leaf *leaf, const MapfsLeafSplit *split, const MapfsLeafChange *change, unsigned first,
-                      unsigned end) {
+static void leaf_fill(struct mapfs_disk_leaf *leaf, const MapfsLeafSplit *split, const MapfsLeafChange *change,
+                      unsigned first, unsigned end) {
     unsigned start = MAPFS_BLOCK_SIZE;
 
     for (unsigned i = first; i < end; i++)
@@ -311,13 +319,15 @@ int mapfs_leaf_join(void *target, const void *left, unsigned n_left, const void 
         return r;
     if (n_left > 0 && n_right > 0 &&
         mapfs_key_compare(mapfs_leaf_key(&copies[0], n_left - 1), mapfs_leaf_key(&copies[1], 0)) >= 0)
-        return mapfs_damage(mapfs_le64_load(copies[1].header.address), "tree node", "first key is not above those of the node before");
+        return mapfs_damage(mapfs_le64_load(copies[1].header.address), "tree node",
+                            "first key is not above those of the node before");
 
     unsigned start = MAPFS_BLOCK_SIZE, n = 0;
     for (unsigned side = 0; side < 2; side++) {
         for (unsigned i = 0; i < n_items[side]; i++) {
             const struct mapfs_disk_slot *slot = &copies[side].slots[i];
-            MapfsItem item = {mapfs_leaf_key(&copies[side], i), (const uint8_t *)&copies[side] + mapfs_le16_load(slot->value_offset),
+            MapfsItem item = {mapfs_leaf_key(&copies[side], i),
+                              (const uint8_t *)&copies[side] + mapfs_le16_load(slot->value_offset),
                               mapfs_le16_load(slot->value_len)};
             start = leaf_append(target, n, start, item);
             n++;

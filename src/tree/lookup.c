@@ -8,7 +8,8 @@ int mapfs_tree_lookup(const MapfsTree *tree, MapfsKey key, MapfsItem *ret_item) 
     bool found;
 
     if (ref.level >= MAPFS_TREE_LEVELS_MAX)
-        return mapfs_damage(ref.address.n, "tree root", "level is %u, at most %u expected", ref.level, MAPFS_TREE_LEVELS_MAX - 1);
+        return mapfs_damage(ref.address.n, "tree root", "level is %u, at most %u expected", ref.level,
+                            MAPFS_TREE_LEVELS_MAX - 1);
     for (;;) {
         int r = mapfs_node_open(tree, ref, &node, &n_items);
         if (r < 0)

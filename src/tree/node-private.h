@@ -19,7 +19,8 @@ static inline uint16_t mapfs_node_load16(const struct mapfs_le16 *field) {
     return le16toh(__atomic_load_n(&field->raw, __ATOMIC_RELAXED));
 }
 
-static inline int mapfs_node_key_compare(struct mapfs_le64 object, uint8_t kind, struct mapfs_le64 offset, MapfsKey key) {
+static inline int mapfs_node_key_compare(struct mapfs_le64 object, uint8_t kind, struct mapfs_le64 offset,
+                                         MapfsKey key) {
     uint64_t value = mapfs_le64_load(object);
     if (value != key.object)
         return value < key.object ? -1 : 1;
@@ -33,7 +34,8 @@ static inline int mapfs_node_key_compare(struct mapfs_le64 object, uint8_t kind,
 
 /* Gets a node and compares its header with what its pointer promised. *ret_n_items is within the bounds of its level, and at least 1
  * unless the node is the root of a tree that is one leaf. 0 or -errno. */
-int mapfs_node_open(const MapfsTree *tree, MapfsNodeRef ref, const void **ret_node, unsigned *ret_n_items) MAPFS_MUST_USE;
+int mapfs_node_open(const MapfsTree *tree, MapfsNodeRef ref, const void **ret_node,
+                    unsigned *ret_n_items) MAPFS_MUST_USE;
 
 /* Copies a node, but neither reads nor writes the field of the checksum: a checkpoint may be storing it into the source
  * at this moment. */
@@ -48,6 +50,6 @@ void mapfs_node_set_n_items(void *node, unsigned n_items);
 /* Gives a copied node its own place. */
 void mapfs_node_set_ref(void *node, MapfsNodeRef ref);
 
-/* True when an item that goes between `left` and `right` looks like one of a rising row: a split before `right` then leaves full
- * nodes behind. `left_key` is NULL when it would be the first. */
-bool mapfs_node_key_rises(const MapfsKey *left_key, MapfsKey key, MapfsKey right_key);
+/* True when an item that goes between two others looks like one of a rising row: a split there then leaves a full node behind, and
+ * what follows the row no longer shares a node with its end. */
+bool mapfs_node_key_rises(MapfsKey left_key, MapfsKey key, MapfsKey right_key);

@@ -19,10 +19,11 @@ int mapfs_node_open(const MapfsTree *tree, MapfsNodeRef ref, const void **ret_no
     if (header->level != ref.level)
         return mapfs_damage(ref.address.n, "tree node", "level is %u, expected %u", header->level, ref.level);
     if (generation != ref.generation.n)
-        return mapfs_damage(ref.address.n, "tree node", "generation is %" PRIu64 ", its pointer says %" PRIu64, generation,
-                            ref.generation.n);
+        return mapfs_damage(ref.address.n, "tree node", "generation is %" PRIu64 ", its pointer says %" PRIu64,
+                            generation, ref.generation.n);
     if (n_items > (ref.level ? MAPFS_INDEX_POINTERS_MAX : MAPFS_LEAF_SLOTS_MAX))
-        return mapfs_damage(ref.address.n, "tree node", "%u items do not fit into a node of level %u", n_items, ref.level);
+        return mapfs_damage(ref.address.n, "tree node", "%u items do not fit into a node of level %u", n_items,
+                            ref.level);
     if (n_items == 0 && (ref.level > 0 || tree->root.level > 0))
         return mapfs_damage(ref.address.n, "tree node", "a node of level %u below the root is empty", ref.level);
 
@@ -62,10 +63,10 @@ void mapfs_node_set_ref(void *node, MapfsNodeRef ref) {
     header->generation = mapfs_le64_store(ref.generation.n);
 }
 
-bool mapfs_node_key_rises(const MapfsKey *left_key, MapfsKey key, MapfsKey right_key) {
+bool mapfs_node_key_rises(MapfsKey left_key, MapfsKey key, MapfsKey right_key) {
     /* Inode numbers rise, and what comes after the newest inode's items is the first system object. */
     if (key.object < MAPFS_OBJECT_SYSTEM && right_key.object >= MAPFS_OBJECT_SYSTEM)
         return true;
     /* A file that grows: its extents rise, and what comes after them is another object. */
-    return left_key && left_key->object == key.object && left_key->kind == key.kind && right_key.object != key.object;
+    return left_key.object == key.object && left_key.kind == key.kind && right_key.object != key.object;
 }

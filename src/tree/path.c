@@ -7,7 +7,8 @@ int mapfs_path_descend(const MapfsTree *tree, MapfsKey key, MapfsPath *ret_path)
     MapfsNodeRef ref = tree->root;
 
     if (ref.level >= MAPFS_TREE_LEVELS_MAX)
-        return mapfs_damage(ref.address.n, "tree root", "level is %u, at most %u expected", ref.level, MAPFS_TREE_LEVELS_MAX - 1);
+        return mapfs_damage(ref.address.n, "tree root", "level is %u, at most %u expected", ref.level,
+                            MAPFS_TREE_LEVELS_MAX - 1);
     ret_path->root_level = ref.level;
     for (;;) {
         MapfsPathStep *step = &ret_path->steps[ref.level];
@@ -46,8 +47,9 @@ static int step_copy(MapfsTree *tree, MapfsPathStep *step) {
 
 int mapfs_path_make_writable(MapfsTree *tree, MapfsPath *path) {
     if (tree->root.generation.n > tree->running.n)
-        return mapfs_damage(tree->root.address.n, "tree root", "generation is %" PRIu64 ", at most %" PRIu64 " expected",
-                            tree->root.generation.n, tree->running.n);
+        return mapfs_damage(tree->root.address.n, "tree root",
+                            "generation is %" PRIu64 ", at most %" PRIu64 " expected", tree->root.generation.n,
+                            tree->running.n);
 
     for (unsigned level = path->root_level + 1; level-- > 0;) {
         MapfsPathStep *step = &path->steps[level];

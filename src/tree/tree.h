@@ -17,7 +17,8 @@
 
 /* Where nodes come from. -EUCLEAN is damage. None of them may change the tree. */
 typedef struct {
-    /* The node's 4096 bytes, checked once in full (mapfs_node_check) before the first use since mount. */
+    /* The node's 4096 bytes, checked once in full (mapfs_node_check) before the first use since mount. A node of the running generation
+     * that was not allocated since it began is damage: the tree would ask for it writable. */
     int (*read)(void *store, MapfsNodeRef ref, const void **ret_node);
     /* The same bytes writable; only asked for nodes of the running generation. Never fails. */
     void *(*writable)(void *store, MapfsBlock address);
