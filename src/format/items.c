@@ -16,7 +16,7 @@
 #include "format/zero.h"
 
 /* Chunks that the longest value with the longest name takes. */
-#define XATTR_CHUNKS_MAX \
+#define XATTR_CHUNKS_MAX                                                                                      \
     ((sizeof(struct mapfs_disk_xattr) + MAPFS_NAME_LEN_MAX + MAPFS_XATTR_VALUE_MAX + MAPFS_XATTR_CHUNK - 1) / \
      MAPFS_XATTR_CHUNK)
 _Static_assert(XATTR_CHUNKS_MAX <= 256, "chunks have 8 bits in the key");
@@ -80,8 +80,7 @@ static int inode_check_by_type(const Item *item, const struct mapfs_disk_inode *
         return item_damage(item, "inode", "link count of a directory", nlink);
     if (type != S_IFREG && mapfs_le64_load(inode->n_blocks) != 0)
         return item_damage(item, "inode", "number of blocks", mapfs_le64_load(inode->n_blocks));
-    if (type == S_IFLNK ? size == 0 || size > MAPFS_SYMLINK_LEN_MAX
-                        : type != S_IFREG && type != S_IFDIR && size != 0)
+    if (type == S_IFLNK ? size == 0 || size > MAPFS_SYMLINK_LEN_MAX : type != S_IFREG && type != S_IFDIR && size != 0)
         return item_damage(item, "inode", "size", size);
     if (type != S_IFCHR && type != S_IFBLK && mapfs_le64_load(inode->rdev) != 0)
         return item_damage(item, "inode", "device number", mapfs_le64_load(inode->rdev));
@@ -107,8 +106,7 @@ static int inode_check(const Item *item) {
     if (mapfs_le64_load(inode.flags) & ~MAPFS_INODE_FLAGS_KNOWN)
         return item_damage(item, "inode", "flags field", mapfs_le64_load(inode.flags));
     if (!mapfs_zero_check(inode.reserved, sizeof(inode.reserved)))
-        return mapfs_damage(item->block, "inode", "reserved bytes of inode %" PRIu64 " are not zero",
-                            item->key.object);
+        return mapfs_damage(item->block, "inode", "reserved bytes of inode %" PRIu64 " are not zero", item->key.object);
     return inode_check_by_type(item, &inode);
 }
 
@@ -144,8 +142,7 @@ static int inline_check(const Item *item) {
 
     if (offset % MAPFS_SYMLINK_CHUNK != 0 || offset >= MAPFS_SYMLINK_LEN_MAX)
         return item_damage(item, "inline data", "offset", offset);
-    if (item->value_len == 0 || item->value_len > MAPFS_INLINE_MAX ||
-        item->value_len > MAPFS_SYMLINK_LEN_MAX - offset)
+    if (item->value_len == 0 || item->value_len > MAPFS_INLINE_MAX || item->value_len > MAPFS_SYMLINK_LEN_MAX - offset)
         return item_damage(item, "inline data", "length", item->value_len);
     return 0;
 }
@@ -295,8 +292,7 @@ static int snapshot_check(const Item *item) {
         return item_damage(item, "snapshot", "length", item->value_len);
     if (mapfs_le64_load(snapshot.root_address) < MAPFS_FIRST_BLOCK)
         return item_damage(item, "snapshot", "root", mapfs_le64_load(snapshot.root_address));
-    if (mapfs_le64_load(snapshot.root_generation) == 0 ||
-        mapfs_le64_load(snapshot.root_generation) > item->key.offset)
+    if (mapfs_le64_load(snapshot.root_generation) == 0 || mapfs_le64_load(snapshot.root_generation) > item->key.offset)
         return item_damage(item, "snapshot", "root's generation", mapfs_le64_load(snapshot.root_generation));
     if (mapfs_le32_load(snapshot.root_level) >= MAPFS_TREE_LEVELS_MAX)
         return item_damage(item, "snapshot", "root's level", mapfs_le32_load(snapshot.root_level));
@@ -334,8 +330,7 @@ static int pending_check(const Item *item) {
 
     if (item->key.kind != MAPFS_KIND_PENDING)
         return item_damage(item, "tree item", "kind", item->key.kind);
-    if (n_runs == 0 || n_runs > MAPFS_PENDING_RUNS_MAX ||
-        item->value_len % sizeof(struct mapfs_disk_pending_run) != 0)
+    if (n_runs == 0 || n_runs > MAPFS_PENDING_RUNS_MAX || item->value_len % sizeof(struct mapfs_disk_pending_run) != 0)
         return item_damage(item, "pending free", "length", item->value_len);
     for (unsigned i = 0; i < n_runs; i++) {
         int r = pending_check_run(item, i, &end);

@@ -349,6 +349,5 @@ int mapfs_batch_check(const void *batch, size_t len_available, const MapfsBatchE
     checksum = mapfs_batch_checksum(batch, len_bytes, expected->checksum_seed);
     if (mapfs_le64_load(header.checksum) != checksum)
         return batch_damage("checksum", mapfs_le64_load(header.checksum), checksum);
-    return batch_check_records(batch, len_bytes, mapfs_le64_load(header.first_lsn),
-                               mapfs_le32_load(header.n_records));
+    return batch_check_records(batch, len_bytes, mapfs_le64_load(header.first_lsn), mapfs_le32_load(header.n_records));
 }

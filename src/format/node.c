@@ -62,8 +62,7 @@ static int leaf_check_slot(const struct mapfs_disk_leaf *leaf, unsigned index, u
     size_t start = mapfs_le16_load(slot.value_offset);
     size_t len = mapfs_le16_load(slot.value_len);
 
-    if (len > MAPFS_VALUE_LEN_MAX || start + len != *value_end ||
-        start < sizeof(leaf->header) + n_items * sizeof(slot))
+    if (len > MAPFS_VALUE_LEN_MAX || start + len != *value_end || start < sizeof(leaf->header) + n_items * sizeof(slot))
         return mapfs_damage(block, "tree node", "value %u at offset %zu with %zu bytes is out of its place", index,
                             start, len);
     if (slot.reserved1 != 0 || mapfs_le16_load(slot.reserved2) != 0)
@@ -115,9 +114,8 @@ static int index_check(const struct mapfs_disk_index *node, unsigned n_items, Ma
         return mapfs_damage(block, "tree node", "reserved bytes at the end are not zero");
     for (unsigned i = 0; i < n_items; i++) {
         struct mapfs_disk_pointer pointer = node->pointers[i];
-        MapfsKey key = {.object = mapfs_le64_load(pointer.object),
-                        .offset = mapfs_le64_load(pointer.offset),
-                        .kind = pointer.kind};
+        MapfsKey key = {
+            .object = mapfs_le64_load(pointer.object), .offset = mapfs_le64_load(pointer.offset), .kind = pointer.kind};
         uint64_t address = mapfs_le64_load(pointer.address);
         uint64_t generation = mapfs_le64_load(pointer.generation);
 

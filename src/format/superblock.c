@@ -79,36 +79,52 @@ static int superblock_check_rest(const struct mapfs_disk_superblock *superblock)
     return 0;
 }
 
-MapfsSuperblockVerdict mapfs_superblock_judge(const struct mapfs_disk_superblock *superblock) {
-    uint64_t checksum = mapfs_le64_load(superblock->checksum);
-    uint64_t unknown;
+static int superblock_check_magic(const struct mapfs_disk_superblock *superblock) {
+    if (memcmp(superblock->magic, MAPFS_SUPERBLOCK_MAGIC, sizeof(superblock->magic)) != 0)
+        return mapfs_damage(0, "superblock", "no magic bytes of mapfs");
+    return 0;
+}
 
+static int superblock_check_checksum(const struct mapfs_disk_superblock *superblock) {
+    uint64_t checksum = mapfs_le64_load(superblock->checksum);
+    uint64_t expected = mapfs_superblock_checksum(superblock);
+
+    if (checksum != expected)
+        return mapfs_damage(0, "superblock", "checksum is %016" PRIx64 ", expected %016" PRIx64, checksum, expected);
+    return 0;
+}
+
+static int superblock_check_version(const struct mapfs_disk_superblock *superblock) {
+    uint32_t version = mapfs_le32_load(superblock->version), block_size = mapfs_le32_load(superblock->block_size);
+
+    if (version != MAPFS_FORMAT_VERSION || block_size != MAPFS_BLOCK_SIZE)
+        return mapfs_damage(0, "superblock",
+                            "format version %" PRIu32 " with blocks of %" PRIu32
+                            " bytes; this program knows version %u with blocks of %u bytes",
+                            version, block_size, MAPFS_FORMAT_VERSION, MAPFS_BLOCK_SIZE);
+    return 0;
+}
+
+static int superblock_check_features(const struct mapfs_disk_superblock *superblock) {
+    uint64_t unknown = mapfs_le64_load(superblock->feature_incompat) & ~MAPFS_FEATURE_INCOMPAT_KNOWN;
+
+    if (unknown != 0)
+        return mapfs_damage(0, "superblock", "the image needs incompat features %#" PRIx64 " unknown to this program",
+                            unknown);
+    return 0;
+}
+
+MapfsSuperblockVerdict mapfs_superblock_judge(const struct mapfs_disk_superblock *superblock) {
     if (mapfs_zero_check(superblock, sizeof(*superblock)))
         return MAPFS_SUPERBLOCK_EMPTY;
-    if (memcmp(superblock->magic, MAPFS_SUPERBLOCK_MAGIC, sizeof(superblock->magic)) != 0) {
-        (void)mapfs_damage(0, "superblock", "no magic bytes of mapfs"); /* the verdict says it */
+    if (superblock_check_magic(superblock) < 0)
         return MAPFS_SUPERBLOCK_FOREIGN;
-    }
-    if (checksum != mapfs_superblock_checksum(superblock)) {
-        (void)mapfs_damage(0, "superblock", "checksum is %016" PRIx64 ", expected %016" PRIx64, checksum,
-                           mapfs_superblock_checksum(superblock)); /* the verdict says it */
+    if (superblock_check_checksum(superblock) < 0)
         return MAPFS_SUPERBLOCK_DAMAGED;
-    }
-    if (mapfs_le32_load(superblock->version) != MAPFS_FORMAT_VERSION ||
-        mapfs_le32_load(superblock->block_size) != MAPFS_BLOCK_SIZE) {
-        (void)mapfs_damage(0, "superblock",
-                           "format version %" PRIu32 " with blocks of %" PRIu32
-                           " bytes; this program knows version %u with blocks of %u bytes",
-                           mapfs_le32_load(superblock->version), mapfs_le32_load(superblock->block_size),
-                           MAPFS_FORMAT_VERSION, MAPFS_BLOCK_SIZE); /* the verdict says it */
+    if (superblock_check_version(superblock) < 0)
         return MAPFS_SUPERBLOCK_VERSION;
-    }
-    unknown = mapfs_le64_load(superblock->feature_incompat) & ~MAPFS_FEATURE_INCOMPAT_KNOWN;
-    if (unknown != 0) {
-        (void)mapfs_damage(0, "superblock", "the image needs incompat features %#" PRIx64 " unknown to this program",
-                           unknown); /* the verdict says it */
+    if (superblock_check_features(superblock) < 0)
         return MAPFS_SUPERBLOCK_UNSUPPORTED;
-    }
     if (superblock_check_rest(superblock) < 0 || superblock_check_log(superblock) < 0 ||
         superblock_check_root(superblock) < 0 || superblock_check_counters(superblock) < 0)
         return MAPFS_SUPERBLOCK_DAMAGED;

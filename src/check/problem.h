@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The kinds of findings. Their numbers and names stay the same for ever; docs/FORMAT.md tells what each means. */
+
+typedef enum {
+    MAPFS_SEVERITY_PROBLEM, /* the image is not as mapfs writes it */
+    MAPFS_SEVERITY_INFO,    /* in the ordinary course of things, as after a crash */
+} MapfsSeverity;
+
+typedef enum {
+    MAPFS_PROBLEM_NO_SUPERBLOCK = 1,
+    MAPFS_PROBLEM_SUPERBLOCK_SLOT = 2,
+    MAPFS_PROBLEM_IMAGE_SHORT = 3,
+    MAPFS_PROBLEM_LOG_PLACE = 4,
+    MAPFS_PROBLEM_NODE_OUTSIDE = 10,
+    MAPFS_PROBLEM_NODE_CHECKSUM = 11,
+    MAPFS_PROBLEM_NODE_LAYOUT = 12,
+    MAPFS_PROBLEM_NODE_ORDER = 13,
+    MAPFS_PROBLEM_ITEM = 20,
+    MAPFS_PROBLEM_ITEM_UNUSED = 21,
+    MAPFS_PROBLEM_ITEM_STRAY = 22,
+    MAPFS_PROBLEM_ITEM_MISPLACED = 23,
+    MAPFS_PROBLEM_XATTR_HASH = 30,
+    MAPFS_PROBLEM_XATTR_CHUNKS = 31,
+    MAPFS_PROBLEM_XATTR_COUNT = 32,
+    MAPFS_PROBLEM_XATTR_TWICE = 33,
+    MAPFS_PROBLEM_INLINE = 34,
+    MAPFS_PROBLEM_SYMLINK = 35,
+    MAPFS_PROBLEM_EXTENT_OVERLAP = 36,
+    MAPFS_PROBLEM_EXTENT_BEYOND = 37,
+    MAPFS_PROBLEM_EXTENT_YOUNG = 38,
+    MAPFS_PROBLEM_INODE_BLOCKS = 39,
+    MAPFS_PROBLEM_INODE_NUMBER = 40,
+    MAPFS_PROBLEM_DIRENT_HASH = 50,
+    MAPFS_PROBLEM_DIRENT_TWICE = 51,
+    MAPFS_PROBLEM_DIRENT_TARGET = 52,
+    MAPFS_PROBLEM_DIRENT_TYPE = 53,
+    MAPFS_PROBLEM_DIRECTORY_SIZE = 54,
+    MAPFS_PROBLEM_DIRECTORY_PARENT = 55,
+    MAPFS_PROBLEM_DIRECTORY_NAMES = 56,
+    MAPFS_PROBLEM_DIRECTORY_UNREACHABLE = 57,
+    MAPFS_PROBLEM_LINK_COUNT = 58,
+    MAPFS_PROBLEM_ROOT = 59,
+    MAPFS_PROBLEM_UNLINKED = 60,
+    MAPFS_PROBLEM_ORPHAN = 61,
+    MAPFS_PROBLEM_BLOCK_OUTSIDE = 70,
+    MAPFS_PROBLEM_BLOCK_TWICE = 71,
+    MAPFS_PROBLEM_BLOCK_UNMARKED = 72,
+    MAPFS_PROBLEM_BLOCK_LEAKED = 73,
+    MAPFS_PROBLEM_BITMAP = 74,
+    MAPFS_PROBLEM_GROUP_OUTSIDE = 75,
+    MAPFS_PROBLEM_GROUP_FREE = 76,
+    MAPFS_PROBLEM_PENDING_YOUNG = 80,
+    MAPFS_PROBLEM_COUNT_FREE = 81,
+    MAPFS_PROBLEM_COUNT_PENDING = 82,
+    MAPFS_PROBLEM_COUNT_INODES = 83,
+    MAPFS_INFO_SLOT_DAMAGED = 90,
+    MAPFS_INFO_LOG = 91,
+    MAPFS_INFO_INCOMPLETE = 92,
+} MapfsProblemNumber;
+#define MAPFS_PROBLEM_KINDS_MAX 100
+
+typedef struct {
+    MapfsProblemNumber number;
+    MapfsSeverity severity;
+    const char *name;    /* one word with hyphens */
+    const char *meaning; /* a sentence */
+} MapfsProblemKind;
+
+/* The kind with this number, or NULL. */
+const MapfsProblemKind *mapfs_problem_kind(unsigned number);

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "check/check-private.h"
+
+/* Judges both slots and picks the valid one with the greater generation; *ret_slot is MAPFS_SUPERBLOCK_SLOTS if there is none. */
+static void superblocks_choose(MapfsCheck *check, unsigned *ret_slot) {
+    struct mapfs_disk_superblock candidate;
+
+    *ret_slot = MAPFS_SUPERBLOCK_SLOTS;
+    for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
+        const void *bytes = mapfs_image_read(check->image, (MapfsRun){.start = {slot}, .n_blocks = 1});
+
+        if (!bytes)
+            continue;
+        memcpy(&candidate, bytes, sizeof(candidate));
+        if (mapfs_superblock_judge(&candidate) != MAPFS_SUPERBLOCK_VALID)
+            continue;
+        if (*ret_slot == MAPFS_SUPERBLOCK_SLOTS || mapfs_le64_load(candidate.generation) > check->generation) {
+            *ret_slot = slot;
+            check->superblock = candidate;
+            check->generation = mapfs_le64_load(candidate.generation);
+        }
+    }
+}
+
+/* Says why a slot is not valid: a problem if none is, else the trace of a crash. */
+static void slot_explain(MapfsCheck *check, unsigned slot, bool is_fatal) {
+    const void *bytes = mapfs_image_read(check->image, (MapfsRun){.start = {slot}, .n_blocks = 1});
+    MapfsProblemNumber number = is_fatal ? MAPFS_PROBLEM_NO_SUPERBLOCK : MAPFS_INFO_SLOT_DAMAGED;
+    struct mapfs_disk_superblock candidate;
+
+    if (!bytes) {
+        mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot}, "the image ends before superblock slot %u",
+                          slot);
+        return;
+    }
+    memcpy(&candidate, bytes, sizeof(candidate));
+    switch (mapfs_superblock_judge(&candidate)) {
+    case MAPFS_SUPERBLOCK_VALID:
+        break;
+    case MAPFS_SUPERBLOCK_EMPTY:
+        if (is_fatal)
+            mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot}, "superblock slot %u is empty", slot);
+        break;
+    case MAPFS_SUPERBLOCK_FOREIGN:
+    case MAPFS_SUPERBLOCK_DAMAGED:
+    case MAPFS_SUPERBLOCK_VERSION:
+    case MAPFS_SUPERBLOCK_UNSUPPORTED:
+        mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot}, "superblock slot %u: %s", slot,
+                          mapfs_damage_last());
+        break;
+    }
+}
+
+static void superblock_take(MapfsCheck *check, unsigned slot) {
+    const struct mapfs_disk_superblock *superblock = &check->superblock;
+
+    check->n_blocks = mapfs_le64_load(superblock->n_blocks);
+    check->epoch = mapfs_le64_load(superblock->epoch);
+    check->hash_seed = mapfs_le64_load(superblock->hash_seed);
+    check->checksum_seed = mapfs_le64_load(superblock->checksum_seed);
+    check->report->slot = slot;
+    check->report->generation = check->generation;
+    check->report->n_blocks = check->n_blocks;
+    check->report->clean = mapfs_le64_load(superblock->flags) & MAPFS_SUPERBLOCK_CLEAN;
+}
+
+int mapfs_check_superblocks(MapfsCheck *check) {
+    const MapfsRun slots = {.start = {0}, .n_blocks = MAPFS_SUPERBLOCK_SLOTS};
+    unsigned slot;
+    MapfsRun log;
+    int r;
+
+    superblocks_choose(check, &slot);
+    for (unsigned i = 0; i < MAPFS_SUPERBLOCK_SLOTS; i++)
+        slot_explain(check, i, slot == MAPFS_SUPERBLOCK_SLOTS);
+    if (slot == MAPFS_SUPERBLOCK_SLOTS)
+        return 0;
+    superblock_take(check, slot);
+    if ((check->generation & 1) != slot)
+        mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_SLOT, (MapfsCheckPlace){.block = slot},
+                          "superblock slot %u holds generation %" PRIu64 ", which belongs into the other", slot,
+                          check->generation);
+    if (check->n_blocks > check->image->n_blocks) {
+        mapfs_check_found(check, MAPFS_PROBLEM_IMAGE_SHORT, (MapfsCheckPlace){.block = slot},
+                          "the image has %" PRIu64 " blocks, its superblock says %" PRIu64, check->image->n_blocks,
+                          check->n_blocks);
+        return 0;
+    }
+    log = (MapfsRun){.start = {mapfs_le64_load(check->superblock.log_start)},
+                     .n_blocks = mapfs_le64_load(check->superblock.log_blocks)};
+    if (log.start.n != MAPFS_SUPERBLOCK_SLOTS)
+        mapfs_check_found(check, MAPFS_PROBLEM_LOG_PLACE, (MapfsCheckPlace){.block = slot},
+                          "the log starts at block %" PRIu64 ", expected %u", log.start.n, MAPFS_SUPERBLOCK_SLOTS);
+    r = mapfs_check_claim(check, slots, (MapfsCheckPlace){0}, "superblocks");
+    if (r >= 0)
+        r = mapfs_check_claim(check, log, (MapfsCheckPlace){.block = log.start.n}, "log");
+    return r < 0 ? r : 1;
+}
