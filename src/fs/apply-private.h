@@ -22,15 +22,16 @@ int mapfs_apply_broken(MapfsFs *fs, int error) MAPFS_MUST_USE;
 #define MAPFS_STRIP_CHANGES 1u
 int mapfs_apply_strip(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_disk_inode *inode) MAPFS_MUST_USE;
 
-/* The inode has just lost its last name, and *inode (which the caller stores) its last link: adds UNLINKED to its orphan item
- * (a TRUNCATED one keeps its cut), one change, and queues it for reclaim when nobody uses it. */
+/* The inode has just lost its last name, and *inode (which the caller stores) its last link: adds UNLINKED to its orphan item,
+ * one change, and queues it for reclaim when nobody uses it. The item's cut is 0 then; if it was TRUNCATED before, it stays that, and
+ * the cut is what it has been all the time: the first block that lies wholly past the inode's size. */
 int mapfs_apply_orphan(MapfsFs *fs, MapfsTxn *txn, uint64_t ino) MAPFS_MUST_USE;
 
 /* Inode, entry, parent, target in three chunks. */
 #define MAPFS_CREATE_CHANGES 6u
 /* Entry, inode, parent, orphan. */
 #define MAPFS_NAME_CHANGES 4u
-/* Two entries, two parents, two inodes, orphan; whiteouts come as a CREATE's changes too. */
+/* Two entries, two parents, two inodes, orphan. */
 #define MAPFS_RENAME_CHANGES 7u
 /* The inode and what is stripped. */
 #define MAPFS_SETATTR_CHANGES (1u + MAPFS_STRIP_CHANGES)

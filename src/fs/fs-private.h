@@ -6,6 +6,7 @@
  *
  * Locks: inode locks > begun transaction > tree lock > the inode table's and the reclaim queue's mutexes, which are leaves. */
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,22 +20,24 @@
 #include "fs/inode-table.h"
 #include "txn/store.h"
 
-/* Inodes whose orphan items wait for reclaim.c. An inode is in it at most once. */
+/* Inodes whose orphan items wait for reclaim.c. An inode is in it at most once. Locks are pthread's throughout: ThreadSanitizer does
+ * not understand those of GLib. */
 typedef struct {
-    GMutex mutex;
-    GCond cond;      /* signalled when an inode comes in, and at the stop */
-    GQueue waiting;  /* of guint64 *, owned; guarded by mutex */
-    GHashTable *set; /* the same, to keep each once; guarded by mutex */
-    bool stopped;    /* guarded by mutex */
+    pthread_mutex_t mutex;
+    pthread_cond_t cond; /* signalled when an inode comes in, and at the stop */
+    GQueue waiting;      /* of uint64_t *, owned by the set; guarded by mutex */
+    GHashTable *set;     /* the same, to keep each once; guarded by mutex */
+    bool stopped;        /* guarded by mutex */
 } MapfsReclaimQueue;
 
 struct MapfsFs {
     MapfsStore *store;
     MapfsInodeTable *inodes;
     MapfsReclaimQueue reclaim_queue;
-    GThread *reclaim_thread; /* of reclaim.c; NULL without MapfsStoreOptions.threads */
-    uint64_t hash_seed;      /* the superblock's, which never changes */
+    pthread_t reclaim_thread; /* of reclaim.c, if reclaim_thread_runs */
+    bool reclaim_thread_runs; /* written at open and close alone */
     bool read_only;
+    uint64_t hash_seed; /* the superblock's, which never changes */
 };
 
 /* --- inodes --- */
@@ -58,7 +61,7 @@ int mapfs_inode_store(MapfsTree *tree, uint64_t ino, const struct mapfs_disk_ino
 /* Counts a change of the inode and sets its ctime, and with `data` its mtime. */
 void mapfs_inode_touch(struct mapfs_disk_inode *inode, uint64_t time, bool data);
 
-/* What stat(2) shows of it. */
+/* What stat(2) shows of an inode. */
 void mapfs_inode_to_attr(uint64_t ino, const struct mapfs_disk_inode *inode, MapfsAttr *ret_attr);
 
 /* 1 and the inode's orphan item, 0 if it has none, or -errno. Tree held. */
@@ -82,6 +85,9 @@ static inline bool mapfs_inode_in_use(MapfsFs *fs, uint64_t ino) {
  * nothing below. */
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
 
+/* The same with MAPFS_TXN_GROWS, and on -ENOSPC the orphans that wait are reclaimed too. The caller holds no lock at all. */
+int mapfs_fs_begin_growing(MapfsFs *fs, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
+
 /* Fills in a record's header; the body's bytes past the struct are the caller's, who also zeroes what is reserved. `len_bytes` is rounded up to
  * a multiple of 8, and the bytes so added are set to zero. */
 void mapfs_record_init(struct mapfs_disk_record *record, uint16_t type, size_t len_bytes, uint64_t time);
@@ -101,6 +107,9 @@ int mapfs_record_apply(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
 int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, uint64_t size, unsigned write_flags) MAPFS_MUST_USE;
 
 /* --- orphans --- */
+
+void mapfs_reclaim_queue_init(MapfsReclaimQueue *queue);
+void mapfs_reclaim_queue_clear(MapfsReclaimQueue *queue);
 
 /* Lets reclaim.c look at the inode's orphan item. Any lock may be held. An inode that is queued already stays where it is. */
 void mapfs_fs_queue_reclaim(MapfsFs *fs, uint64_t ino);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "fs/fs-private.h"
+
+void mapfs_reclaim_queue_init(MapfsReclaimQueue *queue) {
+    pthread_mutex_init(&queue->mutex, NULL);
+    pthread_cond_init(&queue->cond, NULL);
+    g_queue_init(&queue->waiting);
+    queue->set = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    queue->stopped = false;
+}
+
+void mapfs_reclaim_queue_clear(MapfsReclaimQueue *queue) {
+    g_queue_clear(&queue->waiting);
+    g_hash_table_unref(queue->set);
+    pthread_cond_destroy(&queue->cond);
+    pthread_mutex_destroy(&queue->mutex);
+}
+
+void mapfs_fs_queue_reclaim(MapfsFs *fs, uint64_t ino) {
+    MapfsReclaimQueue *queue = &fs->reclaim_queue;
+
+    pthread_mutex_lock(&queue->mutex);
+    if (!g_hash_table_contains(queue->set, &ino)) {
+        uint64_t *own = g_new(uint64_t, 1);
+
+        *own = ino;
+        g_hash_table_add(queue->set, own);
+        g_queue_push_tail(&queue->waiting, own);
+        pthread_cond_signal(&queue->cond);
+    }
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+bool mapfs_reclaim_queue_take(MapfsFs *fs, bool wait, uint64_t *ret_ino) {
+    MapfsReclaimQueue *queue = &fs->reclaim_queue;
+    uint64_t *own = NULL;
+
+    pthread_mutex_lock(&queue->mutex);
+    while (wait && !queue->stopped && g_queue_is_empty(&queue->waiting))
+        pthread_cond_wait(&queue->cond, &queue->mutex);
+    if (!(wait && queue->stopped))
+        own = g_queue_pop_head(&queue->waiting);
+    if (own) {
+        *ret_ino = *own;
+        g_hash_table_remove(queue->set, own);
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return own != NULL;
+}
+
+void mapfs_reclaim_queue_stop(MapfsFs *fs) {
+    MapfsReclaimQueue *queue = &fs->reclaim_queue;
+
+    pthread_mutex_lock(&queue->mutex);
+    queue->stopped = true;
+    pthread_cond_broadcast(&queue->cond);
+    pthread_mutex_unlock(&queue->mutex);
+}
