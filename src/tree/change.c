@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#include "tree/join-private.h"
-#include "tree/split-private.h"
+#include "tree/tree.h"
 
 #include <errno.h>
+
+#include "tree/join-private.h"
+#include "tree/split-private.h"
 
 typedef enum {
     CHANGE_INSERT,
@@ -86,6 +88,7 @@ int mapfs_tree_remove(MapfsTree *tree, MapfsKey key) {
 unsigned mapfs_tree_change_blocks_max(const MapfsTree *tree) {
     unsigned n_levels = tree->root.level + 1u;
 
-    /* A split of every level: each is copied and gets a right half, and a new root comes on top. A removal only copies. */
+    /* A split of every level: each is copied and gets a right half, and a new root comes on top. A removal only
+     * copies. */
     return 2 * n_levels + 1;
 }

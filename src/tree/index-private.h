@@ -45,10 +45,9 @@ void mapfs_index_remove(void *node, unsigned n_items, unsigned index);
  * the first key of the right half. */
 MapfsKey mapfs_index_split(void *left, void *right, unsigned index, const MapfsIndexPointer *pointer);
 
-/* Makes `target` hold the pointers of `left` and then those of `right`, whose first gets the key `separator`. One of the two may be
- * `target` itself; together they must fit. */
-void mapfs_index_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right,
-                      MapfsKey separator);
+/* Makes `target` hold the pointers of `left` and then those of `right`, whose first gets the key `separator`. One of the
+ * two may be `target` itself; together they must fit. */
+void mapfs_index_join(void *target, MapfsNodeItems left, MapfsNodeItems right, MapfsKey separator);
 
 /* 0, or -EUCLEAN when a pointer is to a younger node than the one that it lies in: copying never makes such. */
 int mapfs_index_check_generations(const void *node, unsigned n_items) MAPFS_MUST_USE;

@@ -85,17 +85,16 @@ MapfsKey mapfs_index_split(void *left, void *right, unsigned index, const MapfsI
     return mapfs_index_key(target, 0);
 }
 
-void mapfs_index_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right,
-                      MapfsKey separator) {
-    const struct mapfs_disk_index *left_node = left, *right_node = right;
+void mapfs_index_join(void *target, MapfsNodeItems left, MapfsNodeItems right, MapfsKey separator) {
+    const struct mapfs_disk_index *left_node = left.node, *right_node = right.node;
     struct mapfs_disk_index *node = target;
 
     /* The right half first: it may lie where the left half goes. */
-    memmove(&node->pointers[n_left], right_node->pointers, n_right * sizeof(node->pointers[0]));
-    if (left != target)
-        memcpy(node->pointers, left_node->pointers, n_left * sizeof(node->pointers[0]));
-    index_set_key(node, n_left, separator);
-    mapfs_node_set_n_items(node, n_left + n_right);
+    memmove(&node->pointers[left.n_items], right_node->pointers, right.n_items * sizeof(node->pointers[0]));
+    if (left_node != node)
+        memcpy(node->pointers, left_node->pointers, left.n_items * sizeof(node->pointers[0]));
+    index_set_key(node, left.n_items, separator);
+    mapfs_node_set_n_items(node, left.n_items + right.n_items);
 }
 
 int mapfs_index_check_generations(const void *node, unsigned n_items) {

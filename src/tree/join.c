@@ -9,8 +9,7 @@
 /* A node beside one of the path, under the same parent. */
 typedef struct {
     MapfsNodeRef ref;
-    const void *node;
-    unsigned n_items;
+    MapfsNodeItems items;
     unsigned index; /* of its pointer in the parent */
 } Neighbour;
 
@@ -25,21 +24,19 @@ static int neighbour_open(const MapfsTree *tree, const MapfsPathStep *parent, un
                           Neighbour *ret_neighbour) {
     ret_neighbour->index = index;
     ret_neighbour->ref = mapfs_index_child(parent->writable, index, level);
-    return mapfs_node_open(tree, ret_neighbour->ref, &ret_neighbour->node, &ret_neighbour->n_items);
+    return mapfs_node_open(tree, ret_neighbour->ref, &ret_neighbour->items.node, &ret_neighbour->items.n_items);
 }
 
 /* Moves the neighbour's items into the path's node. 0 or -EUCLEAN, then without a change. */
 static int join_items(MapfsPath *path, unsigned level, const Neighbour *neighbour) {
     MapfsPathStep *step = &path->steps[level], *parent = &path->steps[level + 1];
+    MapfsNodeItems own = {step->writable, step->n_items};
     bool is_right = neighbour->index > parent->index;
-    const void *left = is_right ? step->writable : neighbour->node,
-               *right = is_right ? neighbour->node : step->writable;
-    unsigned n_left = is_right ? step->n_items : neighbour->n_items,
-             n_right = is_right ? neighbour->n_items : step->n_items;
+    MapfsNodeItems left = is_right ? own : neighbour->items, right = is_right ? neighbour->items : own;
 
     if (level == 0)
-        return mapfs_leaf_join(step->writable, left, n_left, right, n_right);
-    mapfs_index_join(step->writable, left, n_left, right, n_right,
+        return mapfs_leaf_join(step->writable, left, right);
+    mapfs_index_join(step->writable, left, right,
                      mapfs_index_key(parent->writable, MAPFS_MAX(parent->index, neighbour->index)));
     return 0;
 }
@@ -52,7 +49,7 @@ static bool join_neighbour(MapfsTree *tree, MapfsPath *path, unsigned level, uns
 
     if (node_used_bytes(step->writable, level, step->n_items, &used) < 0 ||
         neighbour_open(tree, parent, level, index, &neighbour) < 0 ||
-        node_used_bytes(neighbour.node, level, neighbour.n_items, &neighbour_used) < 0)
+        node_used_bytes(neighbour.items.node, level, neighbour.items.n_items, &neighbour_used) < 0)
         return false;
     if (used + neighbour_used > JOIN_BYTES_MAX || join_items(path, level, &neighbour) < 0)
         return false;
@@ -64,7 +61,7 @@ static bool join_neighbour(MapfsTree *tree, MapfsPath *path, unsigned level, uns
     mapfs_index_remove(parent->writable, parent->n_items, left + 1);
     parent->n_items--;
     parent->index = left;
-    step->n_items += neighbour.n_items;
+    step->n_items += neighbour.items.n_items;
     tree->ops->release(tree->store, neighbour.ref);
     return true;
 }

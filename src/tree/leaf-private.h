@@ -60,7 +60,6 @@ void mapfs_leaf_split(void *left, void *right, const MapfsLeafChange *change, co
 /* Bytes that the items of a leaf take. 0 or -EUCLEAN. */
 int mapfs_leaf_used_bytes(const void *leaf, unsigned n_items, unsigned *ret_used) MAPFS_MUST_USE;
 
-/* Makes `target` hold the items of `left` and then those of `right`; one of the two may be `target` itself. They must fit.
- * 0, or -EUCLEAN when one is damaged or they are not in order, then without a change. */
-int mapfs_leaf_join(void *target, const void *left, unsigned n_left, const void *right,
-                    unsigned n_right) MAPFS_MUST_USE;
+/* Makes `target` hold the items of `left` and then those of `right`; one of the two may be `target` itself. They must
+ * fit. 0, or -EUCLEAN when one is damaged or they are not in order, then without a change. */
+int mapfs_leaf_join(void *target, MapfsNodeItems left, MapfsNodeItems right) MAPFS_MUST_USE;

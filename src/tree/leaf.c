@@ -9,9 +9,10 @@ static unsigned slots_end(unsigned n_items) {
 
 static int leaf_damage(const void *leaf, unsigned index) {
     const struct mapfs_disk_header *header = leaf;
-    (void)mapfs_damage(mapfs_le64_load(header->address), "tree node", "value of item %u lies outside of its place",
-                       index);
-    return -EUCLEAN; /* what mapfs_damage() returns; said here so that the compiler knows it */
+    int r = mapfs_damage(mapfs_le64_load(header->address), "tree node", "value of item %u lies outside of its place",
+                         index);
+    /* It always is negative; the compiler, which looks for unset variables behind it, cannot know. */
+    return r < 0 ? r : -EUCLEAN;
 }
 
 unsigned mapfs_leaf_search(const void *leaf, unsigned n_items, MapfsKey key, bool *ret_equal) {
@@ -56,25 +57,25 @@ int mapfs_leaf_values_start(const void *leaf, unsigned n_items, unsigned *ret_st
     return 0;
 }
 
-/* Where the value of the item at `index` ends: where the one before begins. At least `start`, which is where the last begins. */
-static int leaf_value_end(const void *leaf, unsigned index, unsigned start, unsigned *ret_end) {
+/* Where a value lies or would lie; all of it within the block. */
+typedef struct {
+    unsigned start; /* of all values: where the last one begins */
+    unsigned end;   /* of this value: where the one before begins */
+    unsigned len;   /* of this value, 0 for one that is to come */
+} LeafPlace;
+
+/* The place of the item at `index`, or of a new one there. */
+static int leaf_place(const void *leaf, unsigned n_items, unsigned index, bool is_new, LeafPlace *ret_place) {
     const struct mapfs_disk_leaf *node = leaf;
-    unsigned end = index ? mapfs_node_load16(&node->slots[index - 1].value_offset) : MAPFS_BLOCK_SIZE;
+    LeafPlace place = {.end = index ? mapfs_node_load16(&node->slots[index - 1].value_offset) : MAPFS_BLOCK_SIZE,
+                       .len = is_new ? 0 : mapfs_node_load16(&node->slots[index].value_len)};
+    int r = mapfs_leaf_values_start(leaf, n_items, &place.start);
+    if (r < 0)
+        return r;
 
-    if (end < start || end > MAPFS_BLOCK_SIZE)
-        return leaf_damage(leaf, index - 1);
-    *ret_end = end;
-    return 0;
-}
-
-/* Length of the value at `index`, which ends at `end` and begins at `start` or later. */
-static int leaf_value_len(const void *leaf, unsigned index, unsigned start, unsigned end, unsigned *ret_len) {
-    const struct mapfs_disk_leaf *node = leaf;
-    unsigned len = mapfs_node_load16(&node->slots[index].value_len);
-
-    if (len > end - start)
+    if (place.end < place.start || place.end > MAPFS_BLOCK_SIZE || place.len > place.end - place.start)
         return leaf_damage(leaf, index);
-    *ret_len = len;
+    *ret_place = place;
     return 0;
 }
 
@@ -99,84 +100,63 @@ static void value_store(void *target, const void *value, size_t value_len) {
         memset(target, 0, value_len);
 }
 
-/* Moves the values from `start` up to `end` by `distance` bytes towards the slots, and tells the slots from `first` on. */
-static void leaf_shift(struct mapfs_disk_leaf *leaf, unsigned first, unsigned n_items, unsigned start, unsigned end,
+/* Moves the values behind that of `place` by `distance` bytes towards the slots, and tells their slots, which begin at `first`. */
+static void leaf_shift(struct mapfs_disk_leaf *leaf, unsigned first, unsigned n_items, const LeafPlace *place,
                        int distance) {
     uint8_t *bytes = (uint8_t *)leaf;
 
-    memmove(bytes + ((int)start - distance), bytes + start, end - start);
+    memmove(bytes + ((int)place->start - distance), bytes + place->start, place->end - place->len - place->start);
     for (unsigned i = first; i < n_items; i++) {
         int offset = mapfs_le16_load(leaf->slots[i].value_offset) - distance;
         leaf->slots[i].value_offset = mapfs_le16_store((uint16_t)offset);
     }
 }
 
-static int leaf_insert(struct mapfs_disk_leaf *leaf, unsigned n_items, const MapfsLeafChange *change) {
-    unsigned index = change->index, len = (unsigned)change->value_len, start, end;
-    int r = mapfs_leaf_values_start(leaf, n_items, &start);
-    if (r < 0)
-        return r;
-    r = leaf_value_end(leaf, index, start, &end);
-    if (r < 0)
-        return r;
-    if (start - slots_end(n_items) < mapfs_leaf_item_bytes(len))
-        return leaf_damage(leaf, n_items - 1);
+/* Puts an item into the slot at `index`, with its value ending at `value_end`. Returns where the value begins. */
+static unsigned leaf_put(struct mapfs_disk_leaf *leaf, unsigned index, unsigned value_end, const MapfsItem *item) {
+    unsigned start = value_end - (unsigned)item->value_len;
 
-    leaf_shift(leaf, index, n_items, start, end, (int)len);
-    memmove(&leaf->slots[index + 1], &leaf->slots[index], (n_items - index) * sizeof(leaf->slots[0]));
     leaf->slots[index] = (struct mapfs_disk_slot){
-        .object = mapfs_le64_store(change->key.object),
-        .offset = mapfs_le64_store(change->key.offset),
-        .kind = change->key.kind,
-        .value_offset = mapfs_le16_store((uint16_t)(end - len)),
-        .value_len = mapfs_le16_store((uint16_t)len),
+        .object = mapfs_le64_store(item->key.object),
+        .offset = mapfs_le64_store(item->key.offset),
+        .kind = item->key.kind,
+        .value_offset = mapfs_le16_store((uint16_t)start),
+        .value_len = mapfs_le16_store((uint16_t)item->value_len),
     };
-    value_store((uint8_t *)leaf + end - len, change->value, len);
-    mapfs_node_set_n_items(leaf, n_items + 1);
-    return 0;
+    value_store((uint8_t *)leaf + start, item->value, item->value_len);
+    return start;
 }
 
-static int leaf_replace(struct mapfs_disk_leaf *leaf, unsigned n_items, const MapfsLeafChange *change) {
-    unsigned index = change->index, len = (unsigned)change->value_len, start, end, old_len;
-    int r = mapfs_leaf_values_start(leaf, n_items, &start);
+int mapfs_leaf_store(void *leaf, unsigned n_items, const MapfsLeafChange *change) {
+    struct mapfs_disk_leaf *node = leaf;
+    unsigned index = change->index, len = (unsigned)change->value_len;
+    unsigned needed = change->replaces ? len : mapfs_leaf_item_bytes(len);
+    LeafPlace place;
+    int r = leaf_place(leaf, n_items, index, !change->replaces, &place);
     if (r < 0)
         return r;
-    r = leaf_value_end(leaf, index, start, &end);
-    if (r < 0)
-        return r;
-    r = leaf_value_len(leaf, index, start, end, &old_len);
-    if (r < 0)
-        return r;
-    if (len > old_len && start - slots_end(n_items) < len - old_len)
-        return leaf_damage(leaf, n_items - 1);
+    if (place.start - slots_end(n_items) + place.len < needed)
+        return leaf_damage(leaf, index);
 
-    if (len != old_len)
-        leaf_shift(leaf, index, n_items, start, end - old_len, (int)len - (int)old_len);
-    leaf->slots[index].value_offset = mapfs_le16_store((uint16_t)(end - len));
-    leaf->slots[index].value_len = mapfs_le16_store((uint16_t)len);
-    value_store((uint8_t *)leaf + end - len, change->value, len);
+    if (len != place.len)
+        leaf_shift(node, index, n_items, &place, (int)len - (int)place.len);
+    if (!change->replaces) {
+        memmove(&node->slots[index + 1], &node->slots[index], (n_items - index) * sizeof(node->slots[0]));
+        n_items++;
+    }
+    (void)leaf_put(node, index, place.end, &(MapfsItem){change->key, change->value, len}); /* its start is known */
     mapfs_node_set_n_items(leaf, n_items);
     return 0;
 }
 
-int mapfs_leaf_store(void *leaf, unsigned n_items, const MapfsLeafChange *change) {
-    return change->replaces ? leaf_replace(leaf, n_items, change) : leaf_insert(leaf, n_items, change);
-}
-
 int mapfs_leaf_remove(void *leaf, unsigned n_items, unsigned index) {
     struct mapfs_disk_leaf *node = leaf;
-    unsigned start, end, len;
-    int r = mapfs_leaf_values_start(leaf, n_items, &start);
-    if (r < 0)
-        return r;
-    r = leaf_value_end(leaf, index, start, &end);
-    if (r < 0)
-        return r;
-    r = leaf_value_len(leaf, index, start, end, &len);
+    LeafPlace place;
+    int r = leaf_place(leaf, n_items, index, false, &place);
     if (r < 0)
         return r;
 
-    leaf_shift(node, index + 1, n_items, start, end - len, -(int)len);
+    leaf_shift(node, index + 1, n_items, &place, -(int)place.len);
     memmove(&node->slots[index], &node->slots[index + 1], (n_items - index - 1) * sizeof(node->slots[0]));
     mapfs_node_set_n_items(node, n_items - 1);
     return 0;
@@ -208,16 +188,18 @@ static int leaf_copy_checked(struct mapfs_disk_leaf *target, const void *source,
     return 0;
 }
 
+/* An item of a checked leaf. */
+static MapfsItem copy_item(const struct mapfs_disk_leaf *copy, unsigned index) {
+    const struct mapfs_disk_slot *slot = &copy->slots[index];
+    return (MapfsItem){mapfs_leaf_key(copy, index), (const uint8_t *)copy + mapfs_le16_load(slot->value_offset),
+                       mapfs_le16_load(slot->value_len)};
+}
+
 /* The items of a checked leaf with a change made: item `index` of them. */
 static MapfsItem changed_item(const MapfsLeafSplit *split, const MapfsLeafChange *change, unsigned index) {
     if (index == change->index)
         return (MapfsItem){change->key, change->value, change->value_len};
-    if (index > change->index && !change->replaces)
-        index--;
-    const struct mapfs_disk_slot *slot = &split->copy.slots[index];
-    return (MapfsItem){mapfs_leaf_key(&split->copy, index),
-                       (const uint8_t *)&split->copy + mapfs_le16_load(slot->value_offset),
-                       mapfs_le16_load(slot->value_len)};
+    return copy_item(&split->copy, index > change->index && !change->replaces ? index - 1 : index);
 }
 
 static unsigned changed_n_items(const MapfsLeafSplit *split, const MapfsLeafChange *change) {
@@ -275,27 +257,15 @@ int mapfs_leaf_split_plan(const void *leaf, unsigned n_items, const MapfsLeafCha
     return 0;
 }
 
-/* Puts an item after the last of a leaf, whose values begin at `start`. Returns where they begin now. */
-static unsigned leaf_append(struct mapfs_disk_leaf *leaf, unsigned n_items, unsigned start, MapfsItem item) {
-    start -= (unsigned)item.value_len;
-    value_store((uint8_t *)leaf + start, item.value, item.value_len);
-    leaf->slots[n_items] = (struct mapfs_disk_slot){
-        .object = mapfs_le64_store(item.key.object),
-        .offset = mapfs_le64_store(item.key.offset),
-        .kind = item.key.kind,
-        .value_offset = mapfs_le16_store((uint16_t)start),
-        .value_len = mapfs_le16_store((uint16_t)item.value_len),
-    };
-    return start;
-}
-
 /* Fills a leaf with the changed items from `first` up to `end`. */
 static void leaf_fill(struct mapfs_disk_leaf *leaf, const MapfsLeafSplit *split, const MapfsLeafChange *change,
                       unsigned first, unsigned end) {
     unsigned start = MAPFS_BLOCK_SIZE;
 
-    for (unsigned i = first; i < end; i++)
-        start = leaf_append(leaf, i - first, start, changed_item(split, change, i));
+    for (unsigned i = first; i < end; i++) {
+        MapfsItem item = changed_item(split, change, i);
+        start = leaf_put(leaf, i - first, start, &item);
+    }
     mapfs_node_set_n_items(leaf, end - first);
 }
 
@@ -308,28 +278,25 @@ void mapfs_leaf_split(void *left, void *right, const MapfsLeafChange *change, co
         leaf_fill(left, split, change, 0, split->n_left);
 }
 
-int mapfs_leaf_join(void *target, const void *left, unsigned n_left, const void *right, unsigned n_right) {
+int mapfs_leaf_join(void *target, MapfsNodeItems left, MapfsNodeItems right) {
     struct mapfs_disk_leaf copies[2];
-    const unsigned n_items[2] = {n_left, n_right};
-    int r = leaf_copy_checked(&copies[0], left, n_left);
+    const unsigned n_items[2] = {left.n_items, right.n_items};
+    int r = leaf_copy_checked(&copies[0], left.node, left.n_items);
     if (r < 0)
         return r;
-    r = leaf_copy_checked(&copies[1], right, n_right);
+    r = leaf_copy_checked(&copies[1], right.node, right.n_items);
     if (r < 0)
         return r;
-    if (n_left > 0 && n_right > 0 &&
-        mapfs_key_compare(mapfs_leaf_key(&copies[0], n_left - 1), mapfs_leaf_key(&copies[1], 0)) >= 0)
+    if (left.n_items > 0 && right.n_items > 0 &&
+        mapfs_key_compare(mapfs_leaf_key(&copies[0], left.n_items - 1), mapfs_leaf_key(&copies[1], 0)) >= 0)
         return mapfs_damage(mapfs_le64_load(copies[1].header.address), "tree node",
                             "first key is not above those of the node before");
 
     unsigned start = MAPFS_BLOCK_SIZE, n = 0;
     for (unsigned side = 0; side < 2; side++) {
         for (unsigned i = 0; i < n_items[side]; i++) {
-            const struct mapfs_disk_slot *slot = &copies[side].slots[i];
-            MapfsItem item = {mapfs_leaf_key(&copies[side], i),
-                              (const uint8_t *)&copies[side] + mapfs_le16_load(slot->value_offset),
-                              mapfs_le16_load(slot->value_len)};
-            start = leaf_append(target, n, start, item);
+            MapfsItem item = copy_item(&copies[side], i);
+            start = leaf_put(target, n, start, &item);
             n++;
         }
     }

@@ -14,6 +14,12 @@
 #include "format/node.h"
 #include "tree/tree.h"
 
+/* A node and how many items of it are to be taken. */
+typedef struct {
+    const void *node;
+    unsigned n_items;
+} MapfsNodeItems;
+
 /* One load that the compiler must not repeat: a value that was compared with a bound must be the one that is used. */
 static inline uint16_t mapfs_node_load16(const struct mapfs_le16 *field) {
     return le16toh(__atomic_load_n(&field->raw, __ATOMIC_RELAXED));
