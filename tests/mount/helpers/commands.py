@@ -85,10 +85,8 @@ class Build:
         return [t for t in texts if t.strip()]
 
     def run(self, name, *args, check=True, timeout=60, uid=None, env=None, cwd=None):
-        """Runs a command of the build; one that dies of a signal or a sanitizer fails the test whatever `check` says."""
-        result = run(
-            [self.program(name), *args], check=False, timeout=timeout, uid=uid, env=env or self.env(), cwd=cwd
-        )
+        """Runs a command of the build; death by a signal or a sanitizer fails the test, whatever `check` says."""
+        result = run([self.program(name), *args], check=False, timeout=timeout, uid=uid, env=env or self.env(), cwd=cwd)
         if result.status < 0 or result.status == 99:
             pytest.fail(f"command crashed:\n{result}\n" + "\n".join(self.reports()))
         if check and result.status != 0:

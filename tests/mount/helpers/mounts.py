@@ -97,7 +97,7 @@ class Mount:
         with self.log.open("a") as log:
             log.write(f"{result}\n")
         if result.status == 0:
-            self._note_daemon()
+            self.note_daemon()
         return result
 
     def start(self, *more):
@@ -107,7 +107,13 @@ class Mount:
         assert mount_entry(self.path), f"mapfs mount returned 0, but nothing is mounted:\n{result}"
         return self
 
-    def _note_daemon(self):
+    def forget(self):
+        """The daemon has ended by the test's own doing."""
+        self._stop_watchdog()
+        self.pid = None
+
+    def note_daemon(self):
+        """Finds the daemon that serves this mount, and sets a watchdog on it."""
         pids = wait_for(lambda: daemons_of(self.image), "a daemon with the image's path in its command line", timeout=5)
         self.pid = pids[0]
         self._stop_watchdog()
@@ -153,17 +159,17 @@ class Mount:
     def sync(self):
         self.build.run("mapfs", "sync", self.path, uid=self.uid)
 
-    def kill(self):
-        """kill -9 of the daemon, as a test of crashes; the mount point is free again afterwards."""
+    def kill(self, before_detach=lambda: None):
+        """kill -9 of the daemon, as a test of crashes; the mount point is free again afterwards.
+
+        before_detach() waits for those who work in the mount: they must not go on in the directory below it.
+        """
         assert self.is_alive, "the daemon died before it was killed"
         self._stop_watchdog()
-        os.kill(self.pid, signal.SIGKILL)
-        self._after_kill()
-
-    def _after_kill(self):
-        pid = self.pid
+        pid, self.pid = self.pid, None
+        os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not is_running(pid), f"the killed daemon {pid} to end")
-        self.pid = None
+        before_detach()
         self.detach()
 
     def detach(self):

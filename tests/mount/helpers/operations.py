@@ -2,7 +2,8 @@
 """Random operations, applied alike to several directories.
 
 An operation is a tuple (name, arguments...); a Chooser makes it from a seed and from what paths there are, and
-Root.apply() performs it below one root. Its outcome (a value, or the name of the error) must be the same on every filesystem.
+Root.apply() performs it below one root. Its outcome (a value, or the name of the error) must be the same on every
+filesystem.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ MODES = [0o600, 0o644, 0o755, 0o700, 0o444]
 
 class Chooser:
     """Makes random operations: paths mostly of what is there (below `root`), and sometimes of anything."""
+
+    offsets, lengths = OFFSETS, LENGTHS
 
     def __init__(self, seed, root, *, handles=True, xattrs=True):
         self.rng = random.Random(seed)
@@ -66,7 +69,7 @@ class Chooser:
 
     def _bytes(self):
         """Offset, length and seed of a piece of data."""
-        return self.rng.choice(OFFSETS), self.rng.choice(LENGTHS), self.rng.randrange(1 << 30)
+        return self.rng.choice(self.offsets), self.rng.choice(self.lengths), self.rng.randrange(1 << 30)
 
     def _file(self):
         path, bytes_ = self.file(), self._bytes()

@@ -34,7 +34,7 @@ def _content(path, info):
 
 
 def describe(root, *, owners=True, times=False):
-    """Every path below root (as bytes, relative) with type, mode, links, content, xattrs and what it is a hard link of."""
+    """Every path below root (bytes, relative) with mode, links, content, xattrs and what it is a hard link of."""
     root = os.fsencode(root)
     found = {}
     first_path = {}

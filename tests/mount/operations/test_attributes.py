@@ -58,7 +58,9 @@ def test_new_files_take_the_group_of_a_setgid_directory(mnt):
     assert os.stat(mnt / "d" / "e").st_mode & stat.S_ISGID
 
 
-@pytest.mark.parametrize("when", [0, 1, 999_999_999, 1_700_000_000_123_456_789, -1, -2_000_000_000_000_000_001, 1 << 33])
+@pytest.mark.parametrize(
+    "when", [0, 1, 999_999_999, 1_700_000_000_123_456_789, -1, -2_000_000_000_000_000_001, 1 << 33]
+)
 def test_utimens_keeps_nanoseconds(mnt, remount, when):
     if when == 1 << 33:
         when = (1 << 33) * 1_000_000_000 + 5  # a date after 2038 (and after 2106)

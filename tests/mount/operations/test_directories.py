@@ -46,7 +46,12 @@ def test_listing_has_dot_dotdot_types_and_inode_numbers(mnt):
         entries = {name: (ino, kind) for ino, _, kind, name in getdents(fd)}
         assert getdents(fd) == []
     assert entries.keys() == {b".", b"..", b"dir", b"file", b"link", b"fifo"}
-    for name, kind in ((b"dir", stat.S_IFDIR), (b"file", stat.S_IFREG), (b"link", stat.S_IFLNK), (b"fifo", stat.S_IFIFO)):
+    for name, kind in (
+        (b"dir", stat.S_IFDIR),
+        (b"file", stat.S_IFREG),
+        (b"link", stat.S_IFLNK),
+        (b"fifo", stat.S_IFIFO),
+    ):
         assert entries[name] == (os.lstat(mnt / "d" / os.fsdecode(name)).st_ino, kind >> 12)
     assert entries[b"."][0] == os.stat(mnt / "d").st_ino
 
@@ -73,7 +78,7 @@ def test_listing_works_with_small_and_large_buffers(mnt, size):
 
 
 def test_positions_survive_inserts_and_removals(big):
-    """telldir before each entry; later seekdir there must go on with that very entry, whatever came and went elsewhere."""
+    """telldir before each entry; seekdir there later must go on with that very entry, whatever came and went."""
     with DirStream(big) as stream:
         positions = []
         while True:

@@ -220,9 +220,20 @@ def test_hard_link_of_a_symlink_is_a_symlink(mnt):
 
 
 WEIRD = [
-    b"a", b" ", b"...", b"-rf", b"new\nline", b"tab\tand\x01\x7f", "ünïcödé-名前-🙂".encode(), b"\xff\xfe\x80", b"\\x00", b"*?[]",
-    b"x" * 254, b"y" * 255, "é".encode() * 127,
-]  # fmt: skip
+    b"a",
+    b" ",
+    b"...",
+    b"-rf",
+    b"new\nline",
+    b"tab\tand\x01\x7f",
+    "ünïcödé-名前-🙂".encode(),
+    b"\xff\xfe\x80",
+    b"\\x00",
+    b"*?[]",
+    b"x" * 254,
+    b"y" * 255,
+    "é".encode() * 127,
+]
 
 
 @pytest.mark.parametrize("name", WEIRD, ids=repr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What fsync and its kin cover is there after a kill -9 that follows at once. (tests/mount/crash does it under load.)"""
+"""What fsync and its kin cover is there after a kill -9 that follows at once. (../crash does it under load.)"""
 
 import mmap
 import os

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: MIT
+"""What is not a sound image is refused with a clear error, by every command, and never crashes one."""
+
+import os
+import shutil
+
+import pytest
+from helpers.commands import run
+from helpers.files import read_file, write_file
+from helpers.superblock import patch, read_slots
+from helpers.trees import describe, differences, make_sample
+
+
+def _zero(path):
+    write_file(path, bytes(1 << 20))
+
+
+def _missing(path):
+    del path
+
+
+def _ext4(path):
+    write_file(path, b"")
+    os.truncate(path, 4 << 20)
+    run(["mkfs.ext4", "-q", "-F", path])
+
+
+FOREIGN = {
+    "missing": _missing,
+    "empty": lambda p: write_file(p, b""),
+    "one byte": lambda p: write_file(p, b"m"),
+    "zeros": _zero,
+    "an ext4 filesystem": _ext4,
+    "text": lambda p: write_file(p, b"This is no filesystem.\n" * 500),
+    "a png": lambda p: write_file(p, b"\x89PNG\r\n\x1a\n" + os.urandom(60_000)),
+    "noise": lambda p: write_file(p, os.urandom(2 << 20)),
+    "a directory": lambda p: os.mkdir(p),
+    "a fifo": lambda p: os.mkfifo(p),
+    "a socket's absence behind a symlink": lambda p: os.symlink("nowhere", p),
+}
+
+
+def _one_clear_error(result, *words):
+    lines = result.err.strip().splitlines()
+    assert 1 <= len(lines) <= 2, f"not one clear line:\n{result}"
+    for word in words:
+        assert str(word) in result.err, f"the error does not name {word}:\n{result}"
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_mount_of_what_is_no_image_fails_with_one_line_that_names_it(build, work, new_mount, kind):
+    path = work / "victim"
+    FOREIGN[kind](path)
+    mount = new_mount(path)
+    mount.expect_trouble = True
+    result = mount.try_start(timeout=15)
+    assert result.status != 0, f"{kind} was mounted"
+    assert not mount.is_mounted
+    _one_clear_error(result, path)
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("command", ["fsck", "info", "dump"])
+def test_other_commands_refuse_what_is_no_image(build, work, kind, command):
+    path = work / "victim"
+    FOREIGN[kind](path)
+    argv = {"fsck": ["fsck.mapfs", "-n", path], "info": ["mapfs", "info", path], "dump": ["mapfs", "dump", path]}[
+        command
+    ]
+    result = build.run(*argv, check=False, timeout=15)
+    assert result.status != 0
+    if command == "fsck":
+        assert result.status & ~(4 | 8 | 16) == 0, f"the exit status is not one of fsck(8):\n{result}"
+    assert str(path) in result.err + result.out
+
+
+@pytest.mark.parametrize("left", [4095, 4096, 8192, 100_000, 1 << 20, (64 << 20) - 4096, (64 << 20) - 1])
+def test_truncated_image_is_refused_or_gives_errors_but_does_no_harm(build, work, new_mount, left):
+    image = work / "image"
+    build.mkfs(image, size="64M")
+    os.truncate(image, left)
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    result = mount.try_start(timeout=15)
+    assert result.status != 0, "an image shorter than its superblock says was mounted for writing"
+    _one_clear_error(result, image)
+    assert build.run("fsck.mapfs", "-n", image, check=False).status & (4 | 8)
+    assert os.path.getsize(image) == left
+
+
+@pytest.mark.image(size="64M")
+def test_wrong_format_version_is_refused_by_its_number(build, image, new_mount):
+    patch(image, version=77)
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    result = mount.try_start()
+    assert result.status != 0
+    _one_clear_error(result, image, "77")
+    assert build.run("fsck.mapfs", "-n", image, check=False).status & (4 | 8)
+
+
+@pytest.mark.image(size="64M")
+def test_wrong_block_size_is_refused_by_its_number(image, new_mount):
+    patch(image, block_size=65_536)
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    result = mount.try_start()
+    assert result.status != 0
+    _one_clear_error(result, image, "65536")
+
+
+@pytest.mark.image(size="64M")
+def test_unknown_incompatible_feature_is_refused(image, new_mount):
+    patch(image, feature_incompat=1 << 40)
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    for options in ("", "ro"):
+        mount.options = options
+        result = mount.try_start()
+        assert result.status != 0
+        _one_clear_error(result, image, "feature")
+
+
+@pytest.mark.image(size="64M")
+def test_unknown_ro_compat_feature_allows_reading_alone(image, new_mount):
+    patch(image, feature_ro_compat=1 << 40)
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    result = mount.try_start()
+    assert result.status != 0
+    _one_clear_error(result, image, "feature")
+    mount.options = "ro"
+    mount.start()
+    assert os.listdir(mount.path) in ([], ["lost+found"])
+    mount.stop()
+
+
+@pytest.mark.image(size="64M")
+def test_unknown_compat_feature_is_ignored(image, new_mount):
+    patch(image, feature_compat=1 << 40)
+    mount = new_mount(image).start()
+    write_file(mount.path / "f", b"x")
+    mount.remount()
+    assert read_file(mount.path / "f") == b"x"
+    assert all(s["feature_compat"] == 1 << 40 for s in read_slots(image).values())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n_blocks": 1 << 60},
+        {"n_blocks": 0},
+        {"log_start": 1 << 50},
+        {"log_start": 0},
+        {"log_blocks": (1 << 64) - 1},
+        {"root_address": 1 << 47},
+        {"root_address": 1},
+        {"generation": 0},
+        {"next_ino": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.image(size="64M")
+def test_superblock_with_impossible_numbers_is_refused(build, image, new_mount, fields):
+    patch(image, **fields)
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    result = mount.try_start(timeout=15)
+    assert result.status != 0
+    _one_clear_error(result, image)
+    assert build.run("fsck.mapfs", "-n", image, check=False, timeout=15).status & (4 | 8)
+
+
+def test_one_broken_superblock_slot_is_no_loss(mount):
+    """The other slot holds the state before: at most the last checkpoint is gone, never the filesystem."""
+    make_sample(mount.path)
+    mount.stop()
+    mount.start()
+    write_file(mount.path / "later", b"x")
+    before = describe(mount.path)
+    mount.stop()
+    mount.expect_trouble = True  # the checker may name the broken slot
+    newest = max(read_slots(mount.image).items(), key=lambda item: item[1]["generation"])[0]
+    with open(mount.image, "r+b") as f:
+        f.seek(newest * 4096 + 1000)
+        f.write(b"broken")
+    mount.start()
+    after = describe(mount.path)
+    assert [
+        line for line in differences(before, after) if b"later" not in line.encode() and not line.startswith("b'':")
+    ] == []
+    mount.stop()
+
+
+def test_both_superblock_slots_broken_is_refused(build, image, new_mount):
+    with open(image, "r+b") as f:
+        for slot in (0, 1):
+            f.seek(slot * 4096 + 1000)
+            f.write(b"broken")
+    mount = new_mount(image)
+    mount.expect_trouble = True
+    result = mount.try_start()
+    assert result.status != 0
+    _one_clear_error(result, image)
+    assert build.run("fsck.mapfs", "-n", image, check=False).status & (4 | 8)
+
+
+def test_image_file_without_write_permission_can_be_mounted_read_only_by_a_user(user_mount, user):
+    mount = user_mount
+    mount.stop()
+    os.chmod(mount.image, 0o444)
+    if os.geteuid() == 0:
+        os.chown(mount.image, 0, 0)
+    result = mount.try_start()
+    assert result.status != 0, "an image that its user may not write was mounted for writing"
+    _one_clear_error(result, mount.image)
+    mount.options = "ro"
+    mount.start()
+    assert mount.build.run("mapfs", "info", mount.path, uid=user).status == 0
+    mount.stop()
+
+
+@pytest.mark.root
+def test_image_on_a_read_only_filesystem_can_be_mounted_read_only(build, work, new_mount):
+    host = work / "host"
+    host.mkdir()
+    run(["mount", "-t", "tmpfs", "tmpfs", host])
+    try:
+        build.mkfs(host / "image", size="64M")
+        run(["mount", "-o", "remount,ro", host])
+        mount = new_mount(host / "image")
+        result = mount.try_start()
+        assert result.status != 0
+        _one_clear_error(result, mount.image)
+        mount.options = "ro"
+        mount.start()
+        assert os.statvfs(mount.path).f_blocks > 0
+        mount.stop()
+        mount.finish()
+        mount.expect_trouble = True
+    finally:
+        run(["umount", host])
+
+
+def test_missing_mount_point_and_one_that_is_no_directory_are_named(build, image, work):
+    write_file(work / "file", b"")
+    for point in (work / "none", work / "file"):
+        result = build.run("mapfs", "mount", image, point, check=False)
+        assert result.status != 0
+        _one_clear_error(result, point)
+
+
+@pytest.mark.parametrize("option", ["frobnicate", "commit=soon", "view=sideways", "huge=3M", "offset=-4096"])
+def test_bad_mount_option_is_named(build, image, new_mount, option):
+    mount = new_mount(image, options=f"nodev,{option}")
+    result = mount.try_start()
+    assert result.status != 0
+    assert not mount.is_mounted
+    _one_clear_error(result, option.split("=")[0])
+
+
+def test_generic_mount_options_are_accepted(image, new_mount):
+    mount = new_mount(image, options="rw,nosuid,nodev,noexec,noatime,_netdev,nofail,x-systemd.automount,lazytime,sync")
+    mount.start()
+    write_file(mount.path / "script", b"#!/bin/sh\n", 0o755)
+    assert run(["sh", "-c", f"'{mount.path}/script'"], check=False).status == 126
+
+
+def test_too_few_and_too_many_arguments_are_usage_errors(build, image, work):
+    for argv in (
+        ["mount"],
+        ["mount", image],
+        ["mount", image, work, "more"],
+        ["umount"],
+        ["sync"],
+        ["info"],
+        ["nonsense"],
+        [],
+    ):
+        result = build.run("mapfs", *argv, check=False)
+        assert result.status != 0
+        assert result.err.strip(), f"nothing on stderr:\n{result}"
+    for program in ("mkfs.mapfs", "fsck.mapfs"):
+        assert build.run(program, check=False).status != 0
+        assert build.run(program, "--frobnicate", image, check=False).status != 0
+
+
+def test_damaged_images_do_not_hurt_info_and_dump(build, image, work):
+    for at in (0, 8, 16, 500, 4096, 8192, 100_000):
+        copy = work / "copy"
+        shutil.copy(image, copy)
+        with open(copy, "r+b") as f:
+            f.seek(at)
+            f.write(os.urandom(64))
+        for command in ("info", "dump"):
+            build.run("mapfs", command, copy, check=False, timeout=15)
