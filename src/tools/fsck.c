@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+
+/* fsck.mapfs: checks an image and says what is wrong. It repairs nothing: a crash leaves nothing to repair, and what is found
+ * here is damage from outside. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <json-glib/json-glib.h>
+
+#include "base/error.h"
+#include "check/check.h"
+#include "tools/messages.h"
+#include "tools/number.h"
+#include "tools/progress.h"
+#include "tools/superblock.h"
+#include "tools/tool.h"
+
+/* As in fsck(8). */
+#define FSCK_CLEAN 0
+#define FSCK_ERRORS_LEFT 4
+#define FSCK_FAILED 8
+#define FSCK_USAGE 16
+
+/* More of one kind say nothing new. */
+#define FSCK_PER_KIND_MAX 100u
+
+static const char program[] = "fsck.mapfs";
+static const char help[] = "Usage: fsck.mapfs [-n|-p|-y] [--json] [--offset BYTES] IMAGE\n"
+                           "Checks a whole image. Changes nothing: this version does not repair.\n"
+                           "\n"
+                           "  -n                     check alone (what it does in any case)\n"
+                           "  -p, -a                 as fsck(8) calls it at boot: silent about a clean image\n"
+                           "  -y                     check alone; says that this version does not repair\n"
+                           "      --json             print the findings as JSON\n"
+                           "      --offset BYTES     where the image starts in the file\n"
+                           "  -f, -v, -V, -C[FD]     accepted, without effect\n"
+                           "  -h, --help             show this help\n"
+                           "\n"
+                           "Exit status: 0 clean, 4 problems found, 8 could not check, 16 wrong use\n";
+
+typedef struct {
+    const char *path;
+    uint64_t offset_bytes;
+    bool as_json, is_quiet, wants_repair;
+} FsckOptions;
+
+typedef struct {
+    const FsckOptions *options;
+    MapfsProgress progress;
+    JsonArray *problems, *notes; /* with --json */
+} Fsck;
+
+static void found_json(Fsck *fsck, const MapfsProblem *problem) {
+    /* JSON knows no unsigned 64-bit numbers, and the system's objects need them: a string. */
+    g_autofree char *object = g_strdup_printf("%" PRIu64, problem->object);
+    g_autofree char *message = g_utf8_make_valid(problem->message, -1); /* names may hold any bytes */
+    JsonObject *entry = json_object_new();
+
+    json_object_set_int_member(entry, "code", problem->kind->number);
+    json_object_set_string_member(entry, "name", problem->kind->name);
+    json_object_set_string_member(entry, "object", object);
+    json_object_set_int_member(entry, "block", (gint64)problem->block);
+    json_object_set_int_member(entry, "ino", (gint64)problem->ino);
+    json_object_set_string_member(entry, "message", message);
+    json_array_add_object_element(problem->kind->severity == MAPFS_SEVERITY_INFO ? fsck->notes : fsck->problems, entry);
+}
+
+static void found(void *user, const MapfsProblem *problem) {
+    bool is_info = problem->kind->severity == MAPFS_SEVERITY_INFO;
+    Fsck *fsck = user;
+
+    if (fsck->options->as_json) {
+        found_json(fsck, problem);
+        return;
+    }
+    if (is_info && fsck->options->is_quiet)
+        return;
+    mapfs_progress_clear(&fsck->progress);
+    printf("%s %u: %s\n", is_info ? "note" : "problem", (unsigned)problem->kind->number, problem->message);
+}
+
+static void progress(void *user, const char *pass, uint64_t done, uint64_t total) {
+    Fsck *fsck = user;
+
+    mapfs_progress_set(&fsck->progress, pass, done, total);
+}
+
+static int number_option(const char *text, uint64_t *ret_number) {
+    if (mapfs_size_parse(text, ret_number) && *ret_number % MAPFS_BLOCK_SIZE == 0)
+        return 0;
+    mapfs_complain(program, "--offset %s: a multiple of %u bytes is needed", text, MAPFS_BLOCK_SIZE);
+    return -EINVAL;
+}
+
+/* 0 to go on, else the exit status + 1 of the process, since 0 is one too. */
+static int options_parse(int argc, char **argv, FsckOptions *options) {
+    static const struct option long_options[] = {{"help", no_argument, NULL, 'h'},
+                                                 {"json", no_argument, NULL, 'j'},
+                                                 {"offset", required_argument, NULL, 'o'},
+                                                 {0}};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "npyafvVC::h", long_options, NULL)) != -1) {
+        if (option == 'h')
+            return mapfs_usage_help(help) + 1;
+        if (option == '?' || (option == 'o' && number_option(optarg, &options->offset_bytes) < 0)) {
+            (void)mapfs_usage_error(program); /* fsck(8) has a status of its own for this */
+            return FSCK_USAGE + 1;
+        }
+        options->as_json |= option == 'j';
+        options->is_quiet |= option == 'p' || option == 'a';
+        options->wants_repair |= option == 'p' || option == 'a' || option == 'y';
+    }
+    if (argc - optind != 1) {
+        mapfs_complain(program, "one image is needed");
+        (void)mapfs_usage_error(program); /* as above */
+        return FSCK_USAGE + 1;
+    }
+    options->path = argv[optind];
+    return 0;
+}
+
+/* Opens the image with the writer's lock, so that nobody mounts it meanwhile; without permission to write, it can only be tested
+ * that nobody has it mounted. */
+static int image_open(const FsckOptions *options, MapfsImage **ret_image) {
+    const MapfsImageOpen locked = {.offset_bytes = options->offset_bytes, .exclusive = true, .wait_ms = MAPFS_WAIT_MS};
+    const MapfsImageOpen read_only = {.offset_bytes = options->offset_bytes, .read_only = true};
+    int pid, r;
+
+    r = mapfs_image_open_file(options->path, &locked, ret_image);
+    if (r != -EACCES && r != -EROFS && r != -EPERM && r != -ETXTBSY)
+        return r;
+    r = mapfs_image_holder(options->path, options->offset_bytes, &pid);
+    if (r != 0)
+        return r > 0 ? -EBUSY : r;
+    return mapfs_image_open_file(options->path, &read_only, ret_image);
+}
+
+static void json_print(const Fsck *fsck, const MapfsCheckReport *report) {
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"n_problems", report->n_problems},
+        {"generation", report->generation},
+        {"blocks", report->n_blocks},
+        {"free_blocks", report->n_free},
+        {"pending_blocks", report->n_pending},
+        {"data_blocks", report->n_data_blocks},
+        {"tree_nodes", report->n_nodes},
+        {"items", report->n_items},
+        {"inodes", report->n_inodes},
+        {"directories", report->n_directories},
+        {"names", report->n_names},
+        {"orphans", report->n_orphans},
+        {"log_batches", report->n_batches},
+    };
+    g_autoptr(JsonNode) node = json_node_new(JSON_NODE_OBJECT);
+    JsonObject *root = json_object_new();
+
+    json_object_set_string_member(root, "image", fsck->options->path);
+    json_object_set_boolean_member(root, "clean", report->n_problems == 0);
+    json_object_set_boolean_member(root, "complete", !report->incomplete);
+    json_object_set_array_member(root, "problems", json_array_ref(fsck->problems));
+    json_object_set_array_member(root, "notes", json_array_ref(fsck->notes));
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(numbers); i++)
+        json_object_set_int_member(root, numbers[i].name, (gint64)numbers[i].value);
+    json_node_take_object(node, root);
+
+    g_autofree char *text = json_to_string(node, TRUE);
+    printf("%s\n", text);
+}
+
+static void text_print(const FsckOptions *options, const MapfsCheckReport *report) {
+    if (report->n_problems == 0) {
+        if (!options->is_quiet)
+            printf("%s: clean, %" PRIu64 " inodes, %" PRIu64 " directories, %" PRIu64 " of %" PRIu64
+                   " blocks free, generation %" PRIu64 "\n",
+                   options->path, report->n_inodes, report->n_directories, report->n_free, report->n_blocks,
+                   report->generation);
+        return;
+    }
+    printf("%s: %" PRIu64 " problems found%s\n", options->path, report->n_problems,
+           report->incomplete ? "; the check is not complete" : "");
+    for (unsigned i = 0; i < MAPFS_PROBLEM_KINDS_MAX; i++)
+        if (report->n_of_kind[i] > FSCK_PER_KIND_MAX)
+            printf("%s: of problem %u only the first %u of %" PRIu64 " are shown\n", options->path, i,
+                   FSCK_PER_KIND_MAX, report->n_of_kind[i]);
+    if (options->wants_repair)
+        printf("%s: this version of fsck.mapfs repairs nothing; mount with -o ro to save what can be read\n",
+               options->path);
+}
+
+static int fsck_report(Fsck *fsck, const MapfsCheckReport *report) {
+    if (fsck->options->as_json)
+        json_print(fsck, report);
+    else
+        text_print(fsck->options, report);
+    if (fflush(stdout) != 0) {
+        mapfs_complain(program, "cannot write to stdout: %s", strerror(errno));
+        return FSCK_FAILED;
+    }
+    return report->n_problems == 0 ? FSCK_CLEAN : FSCK_ERRORS_LEFT;
+}
+
+/* What is no image of this version cannot be checked; what is damaged can. */
+static int image_judge(const MapfsImage *image) {
+    static const int errors[] = {
+        [MAPFS_SUPERBLOCK_EMPTY] = -ENODATA,
+        [MAPFS_SUPERBLOCK_FOREIGN] = -EMEDIUMTYPE,
+        [MAPFS_SUPERBLOCK_VERSION] = -EPROTONOSUPPORT,
+        [MAPFS_SUPERBLOCK_UNSUPPORTED] = -EOPNOTSUPP,
+    };
+    MapfsSuperblockPair pair;
+    int r = 0;
+
+    mapfs_damage_clear();
+    mapfs_superblock_pair_load(image, &pair);
+    for (unsigned slot = MAPFS_SUPERBLOCK_SLOTS; slot-- > 0;) {
+        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID || pair.verdicts[slot] == MAPFS_SUPERBLOCK_DAMAGED)
+            return 0;
+        r = errors[pair.verdicts[slot]];
+    }
+    return r;
+}
+
+static int fsck_run(const FsckOptions *options, MapfsImage *image) {
+    g_autoptr(JsonArray) problems = json_array_new();
+    g_autoptr(JsonArray) notes = json_array_new();
+    Fsck fsck = {.options = options, .problems = problems, .notes = notes};
+    const MapfsCheckOptions check_options = {
+        .found = found, .progress = progress, .user = &fsck, .n_per_kind_max = FSCK_PER_KIND_MAX};
+    MapfsCheckReport report;
+    int r;
+
+    mapfs_progress_init(&fsck.progress);
+    r = mapfs_check_run(image, &check_options, &report);
+    mapfs_progress_clear(&fsck.progress);
+    if (r < 0) {
+        mapfs_complain(program, "%s: the check broke off: %s", options->path,
+                       r == -EIO ? "the host could not read the image" : strerror(-r));
+        return FSCK_FAILED;
+    }
+    return fsck_report(&fsck, &report);
+}
+
+static int image_check(const FsckOptions *options) {
+    g_autofree char *message = NULL;
+    MapfsImage *image;
+    int status, r;
+
+    r = image_open(options, &image);
+    if (r == 0) {
+        r = image_judge(image);
+        status = r == 0 ? fsck_run(options, image) : FSCK_FAILED;
+        mapfs_image_close(image);
+    }
+    if (r == 0)
+        return status;
+    message = mapfs_message_open(options->path, options->offset_bytes, r, NULL);
+    mapfs_complain(program, "%s", message);
+    return FSCK_FAILED;
+}
+
+int mapfs_tool_fsck(int argc, char **argv) {
+    FsckOptions options = {0};
+    int status, r;
+
+    status = options_parse(argc, argv, &options);
+    if (status > 0)
+        return status - 1;
+    r = mapfs_sigbus_install();
+    if (r < 0) {
+        mapfs_complain(program, "cannot handle SIGBUS: %s", strerror(-r));
+        return FSCK_FAILED;
+    }
+    return image_check(&options);
+}
