@@ -67,6 +67,8 @@ static void page_push(MapfsRecording *recording, Page *page, const uint8_t *byte
 
 /* Forgets the oldest `n` versions. */
 static void page_drop(MapfsRecording *recording, Page *page, size_t n) {
+    if (n == 0)
+        return;
     for (size_t i = 0; i < n; i++) {
         page->versions[i]->next_spare = recording->spares;
         recording->spares = page->versions[i];
