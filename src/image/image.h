@@ -45,10 +45,9 @@ struct MapfsImage {
     const uint8_t *base; /* PROT_READ */
     uint8_t *alias;      /* PROT_READ | PROT_WRITE, NULL when read-only */
     uint64_t n_blocks;
-    uint64_t
-        reserved_bytes;  /* of address space, for each of the two mappings; the part past n_blocks is room for growth */
-    MapfsFaults *faults; /* NULL when not known to the SIGBUS handler */
-    int error;           /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
+    uint64_t reserved_bytes; /* address space of each mapping; what is past n_blocks is room for growth */
+    MapfsFaults *faults;     /* NULL when not known to the SIGBUS handler */
+    int error;               /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
 };
 
 /* How a file or device is opened. */
