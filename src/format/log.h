@@ -188,13 +188,14 @@ struct mapfs_disk_record_truncate {
 };
 _Static_assert(sizeof(struct mapfs_disk_record_truncate) == 48, "truncate");
 
-/* One bounded step of work on an orphan: frees up to n_extents extents from the file's end, no lower than the cut; when none is
- * left, drops up to n_extents other items; and when nothing is left, the orphan itself (and the inode, if unlinked). */
+/* One bounded step of work on an orphan. `work` TRUNCATED: frees up to n_extents extents from the file's end, no lower than the cut; when
+ * none is left, the orphan loses that flag. UNLINKED: frees up to n_extents extents from the end; when none is left, drops up to
+ * n_extents other items; and when nothing is left, the orphan and the inode. */
 struct mapfs_disk_record_reclaim {
     struct mapfs_disk_record header;
     struct mapfs_le64 ino;
     struct mapfs_le32 n_extents;
-    struct mapfs_le32 reserved;
+    struct mapfs_le32 work; /* one of MAPFS_ORPHAN_* */
 };
 _Static_assert(sizeof(struct mapfs_disk_record_reclaim) == 40, "reclaim");
 

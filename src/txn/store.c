@@ -57,7 +57,7 @@ int mapfs_superblock_load(const MapfsImage *image, struct mapfs_disk_superblock 
         int r;
 
         if (!mapped)
-            return mapfs_damage(0, "image", "is shorter than two blocks"), -ENODATA;
+            return (void)mapfs_damage(0, "image", "is shorter than two blocks"), -ENODATA; /* the note alone is wanted */
         /* A live writer may be storing it: a copy is judged. */
         memcpy(&slot, mapped, sizeof(slot));
         r = verdict_error(mapfs_superblock_judge(&slot));

@@ -116,9 +116,15 @@ void mapfs_txn_lock(MapfsTxn *txn);
 /* Drops the tree if held, leaves the epoch. */
 void mapfs_txn_end(MapfsTxn *txn);
 
-/* Up to n_blocks contiguous blocks for file data near `goal` ({0}: anywhere), with host blocks reserved; at least one. With
+/* Where file data should lie. */
+typedef struct {
+    MapfsBlock block; /* right there, or soon after; 0: anywhere */
+    bool apart;       /* the file grows: if not right there, then where it can go on growing */
+} MapfsGoal;
+
+/* Up to n_blocks contiguous blocks for file data near `goal`, with host blocks reserved; at least one. With
  * MAPFS_TXN_GROWS not from the reserve. The caller then either lets a record refer to them or cancels. No lock needed. -ENOSPC. */
-int mapfs_txn_allocate(MapfsTxn *txn, MapfsBlock goal, uint64_t n_blocks, MapfsRun *ret_run) MAPFS_MUST_USE;
+int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRun *ret_run) MAPFS_MUST_USE;
 void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run);
 
 /* True when a block born in `birth` may still be stored into. */

@@ -4,9 +4,9 @@
  * streamed data; the other gives pending frees back. Errors are sticky in the image: whoever changes or syncs next meets them. */
 
 #include <errno.h>
-#include <signal.h>
 #include <time.h>
 
+#include "base/thread.h"
 #include "txn/store-private.h"
 
 #define DEFAULT_COMMIT_SECONDS 5u
@@ -107,26 +107,18 @@ static void *release_main(void *user) {
 }
 
 int store_threads_start(MapfsStore *store) {
-    sigset_t all, old;
     int r;
 
-    /* Signals are for the threads of the program above. SIGBUS stays: it belongs to whoever touches the mapping. */
-    sigfillset(&all);
-    sigdelset(&all, SIGBUS);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
+    r = mapfs_thread_start(&store->checkpoint_thread, checkpoint_main, store);
+    if (r < 0)
+        return r;
     store->threads_run = true;
-    r = pthread_create(&store->checkpoint_thread, NULL, checkpoint_main, store);
-    if (r == 0) {
-        r = pthread_create(&store->release_thread, NULL, release_main, store);
-        if (r != 0) {
-            store->release_thread = store->checkpoint_thread;
-            store_threads_stop(store);
-        }
-    } else {
-        store->threads_run = false;
+    r = mapfs_thread_start(&store->release_thread, release_main, store);
+    if (r < 0) {
+        store->release_thread = store->checkpoint_thread;
+        store_threads_stop(store);
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return -r;
+    return r;
 }
 
 void store_threads_stop(MapfsStore *store) {

@@ -153,8 +153,10 @@ void mapfs_txn_end(MapfsTxn *txn) {
 
 /* --- data blocks --- */
 
-int mapfs_txn_allocate(MapfsTxn *txn, MapfsBlock goal, uint64_t n_blocks, MapfsRun *ret_run) {
-    MapfsSpaceWish wish = {goal, n_blocks, store_cut_blocks(txn->store)};
+int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRun *ret_run) {
+    MapfsSpaceWish wish = {
+        .goal = goal.block, .apart = goal.apart, .n_blocks = n_blocks, .n_keep = store_cut_blocks(txn->store)};
+
 
     if (txn->kind == MAPFS_TXN_GROWS)
         wish.n_keep += txn->store->n_reserve;

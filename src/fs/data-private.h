@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the files for file data share: extents as they are in memory, and what is done to them in the tree. */
+
+#include "fs/apply-private.h"
+#include "fs/fs-private.h"
+
+/* A run of a file's blocks. */
+typedef struct {
+    uint64_t logical;
+    uint64_t block;
+    uint64_t n_blocks;
+    uint32_t flags;
+    uint64_t birth_generation, birth_epoch;
+} MapfsExtent;
+
+static inline MapfsKey mapfs_extent_key(uint64_t ino, uint64_t logical) {
+    return (MapfsKey){.object = ino, .kind = MAPFS_KIND_EXTENT, .offset = logical};
+}
+static inline MapfsKey mapfs_inline_key(uint64_t ino) {
+    return (MapfsKey){.object = ino, .kind = MAPFS_KIND_INLINE, .offset = 0};
+}
+
+/* The extent that holds `logical`, or else the first after it: 1, 0 if there is none, or -errno. Tree held. */
+int mapfs_extent_find(MapfsTree *tree, uint64_t ino, uint64_t logical, MapfsExtent *ret_extent) MAPFS_MUST_USE;
+
+/* The last extent of the file: 1, 0, or -errno. Tree held. */
+int mapfs_extent_last(MapfsTree *tree, uint64_t ino, MapfsExtent *ret_extent) MAPFS_MUST_USE;
+
+/* Takes the blocks [first, end) from the file and frees them; extents that reach over an edge are cut. *ret_freed: blocks. Tree locked. */
+int mapfs_extent_drop(MapfsTxn *txn, uint64_t ino, uint64_t first, uint64_t end, uint64_t *ret_freed) MAPFS_MUST_USE;
+
+/* Frees up to n_max extents at and after block `cut`, from the file's end. 1 when none is left, 0 when some are, or -errno. Tree locked. */
+int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_max, uint64_t *ret_freed) MAPFS_MUST_USE;
+
+/* Adds an extent where the file has none, joined with the one before if they are one run of the same birth. Tree locked. */
+int mapfs_extent_add(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent) MAPFS_MUST_USE;
+
+/* Changes of tree items that dropping or adding in a range with this many extents may need: neighbours share leaves, of
+ * which two adjacent ones hold more than 40 extents. */
+static inline unsigned mapfs_extent_changes(unsigned n_extents) {
+    return 4 + n_extents / 8;
+}
+
+/* The content of a file that lies in the tree: its length (copied to `buffer` of MAPFS_INLINE_MAX bytes), 0 if it has none, or
+ * -errno. Tree held. */
+int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint8_t *buffer) MAPFS_MUST_USE;
+
+/* Ends the work on the inode's truncated tail, if there is any: what lies past the cut must be gone before the file grows.
+ * Inode locked, nothing else. */
+int mapfs_fs_finish_truncate(MapfsFs *fs, uint64_t ino) MAPFS_MUST_USE;
+
+/* Frees what is worth waiting for: orphans nobody uses, then pending frees. 1, 0, or -errno. Outside of transactions. */
+int mapfs_fs_make_room(MapfsFs *fs) MAPFS_MUST_USE;
+
+/* How often an operation that met a full image may try again. */
+#define MAPFS_ROOM_TRIES 4u

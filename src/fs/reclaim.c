@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Work on orphans, in bounded steps, each a RECLAIM record: tails past a cut, and unlinked inodes that nobody uses. A thread does it
+ * beside everything else; a crash between two steps leaves the orphan item, and the next mount goes on. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/thread.h"
+#include "fs/data-private.h"
+
+/* Extents, or other items, that one step removes. */
+#define RECLAIM_ITEMS 64u
+
+/* --- apply --- */
+
+/* Removes up to n_max of the inode's items other than the inode itself. 1 when none is left, 0, or -errno. */
+static int drop_items(MapfsTree *tree, uint64_t ino, unsigned n_max) {
+    for (unsigned i = 0; i < n_max; i++) {
+        MapfsKey first = {.object = ino, .kind = MAPFS_KIND_INODE, .offset = 1};
+        MapfsItem item;
+        int r;
+
+        r = mapfs_tree_lookup_ge(tree, first, &item);
+        if (r < 0)
+            return r;
+        if (r == 0 || item.key.object != ino)
+            return 1;
+        r = mapfs_tree_remove(tree, item.key);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The orphan's work of this kind is done. */
+static int reclaim_finish(MapfsTxn *txn, uint64_t ino, struct mapfs_disk_orphan *orphan, uint32_t work) {
+    MapfsTree *tree = mapfs_store_tree(txn->store);
+    uint32_t left = mapfs_le32_load(orphan->flags) & ~work;
+    int r;
+
+    if (work == MAPFS_ORPHAN_TRUNCATED && left != 0) {
+        orphan->flags = mapfs_le32_store(left);
+        orphan->cut = mapfs_le64_store(0);
+        return mapfs_tree_replace(tree, mapfs_orphan_key(ino), orphan, sizeof(*orphan));
+    }
+    r = mapfs_tree_remove(tree, mapfs_orphan_key(ino));
+    if (r == 0 && work == MAPFS_ORPHAN_UNLINKED) {
+        r = mapfs_tree_remove(tree, mapfs_inode_key(ino));
+        if (r == 0)
+            mapfs_txn_count_inodes(txn, -1);
+    }
+    return r;
+}
+
+static int reclaim_step(MapfsTxn *txn, uint64_t ino, struct mapfs_disk_orphan *orphan, uint32_t work, unsigned n_items) {
+    MapfsTree *tree = mapfs_store_tree(txn->store);
+    uint64_t cut = work == MAPFS_ORPHAN_UNLINKED ? 0 : mapfs_blocks_for_bytes(mapfs_le64_load(orphan->cut));
+    struct mapfs_disk_inode inode;
+    uint64_t n_freed;
+    int done, r;
+
+    r = mapfs_inode_load(tree, ino, &inode);
+    if (r < 0)
+        return r;
+    done = mapfs_extent_drop_tail(txn, ino, cut, n_items, &n_freed);
+    if (done < 0)
+        return done;
+    if (n_freed > 0) {
+        inode.n_blocks = mapfs_le64_store(mapfs_le64_load(inode.n_blocks) - n_freed);
+        r = mapfs_inode_store(tree, ino, &inode);
+        if (r < 0)
+            return r;
+    }
+    if (done && work == MAPFS_ORPHAN_UNLINKED)
+        done = drop_items(tree, ino, n_items);
+    if (done <= 0)
+        return done;
+    return reclaim_finish(txn, ino, orphan, work);
+}
+
+int mapfs_apply_reclaim(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) {
+    const struct mapfs_disk_record_reclaim *reclaim = (const struct mapfs_disk_record_reclaim *)record;
+    uint64_t ino = mapfs_le64_load(reclaim->ino);
+    uint32_t work = mapfs_le32_load(reclaim->work);
+    struct mapfs_disk_orphan orphan;
+    int r;
+
+    r = mapfs_orphan_load(mapfs_store_tree(fs->store), ino, &orphan);
+    if (r < 0)
+        return r;
+    if (r == 0 || !(mapfs_le32_load(orphan.flags) & work))
+        return -ENOENT;
+    r = reclaim_step(txn, ino, &orphan, work, mapfs_le32_load(reclaim->n_extents));
+    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+}
+
+/* --- the work --- */
+
+/* One step. 1 when there may be more, 0 when the orphan needs nothing (more) now, or -errno. */
+static int reclaim_once(MapfsFs *fs, uint64_t ino, uint32_t work) {
+    struct mapfs_disk_record_reclaim record;
+    struct mapfs_disk_orphan orphan;
+    MapfsTxn txn;
+    int r;
+
+    memset(&record, 0, sizeof(record));
+    mapfs_record_init(&record.header, MAPFS_RECORD_RECLAIM, sizeof(record), mapfs_fs_now());
+    record.ino = mapfs_le64_store(ino);
+    record.n_extents = mapfs_le32_store(RECLAIM_ITEMS);
+    record.work = mapfs_le32_store(work);
+    /* Inode and orphan, extents, other items. */
+    r = mapfs_txn_begin(fs->store, MAPFS_TXN_FREES, 3 + 2 * mapfs_extent_changes(RECLAIM_ITEMS), &txn);
+    if (r < 0)
+        return r;
+    mapfs_txn_lock(&txn);
+    r = mapfs_orphan_load(mapfs_store_tree(fs->store), ino, &orphan);
+    if (r > 0 && !(mapfs_le32_load(orphan.flags) & work))
+        r = 0;
+    /* An unlinked inode in use is left to its last forget, which queues it again. */
+    if (r > 0 && work == MAPFS_ORPHAN_UNLINKED && mapfs_inode_in_use(fs, ino))
+        r = 0;
+    if (r > 0) {
+        r = mapfs_record_run(fs, &txn, &record.header);
+        r = r < 0 ? r : 1;
+    }
+    mapfs_txn_end(&txn);
+    return r;
+}
+
+static int reclaim_all(MapfsFs *fs, uint64_t ino, uint32_t work) {
+    int r;
+
+    do {
+        r = reclaim_once(fs, ino, work);
+        /* Without blocks for this one step, a checkpoint brings some of the steps before. */
+        if (r == -ENOSPC)
+            r = mapfs_store_make_room(fs->store) > 0 ? 1 : -ENOSPC;
+    } while (r > 0);
+    return r;
+}
+
+int mapfs_fs_finish_truncate(MapfsFs *fs, uint64_t ino) {
+    struct mapfs_disk_orphan orphan;
+    int r;
+
+    mapfs_store_read_lock(fs->store);
+    r = mapfs_orphan_load(mapfs_store_tree(fs->store), ino, &orphan);
+    mapfs_store_read_unlock(fs->store);
+    if (r <= 0 || !(mapfs_le32_load(orphan.flags) & MAPFS_ORPHAN_TRUNCATED))
+        return r;
+    return reclaim_all(fs, ino, MAPFS_ORPHAN_TRUNCATED);
+}
+
+static int reclaim_inode(MapfsFs *fs, uint64_t ino) {
+    int r;
+
+    r = reclaim_all(fs, ino, MAPFS_ORPHAN_UNLINKED);
+    if (r < 0)
+        return r;
+    mapfs_inode_lock(fs, ino);
+    r = mapfs_fs_finish_truncate(fs, ino);
+    mapfs_inode_unlock(fs, ino);
+    return r;
+}
+
+int mapfs_fs_reclaim(MapfsFs *fs) {
+    uint64_t ino;
+
+    while (mapfs_reclaim_queue_take(fs, false, &ino)) {
+        int r = reclaim_inode(fs, ino);
+
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int mapfs_fs_make_room(MapfsFs *fs) {
+    uint64_t ino;
+
+    /* Unlinked inodes alone: a truncated one may be the caller's own, whose lock it holds. Its tail is not forgotten: whoever writes next, or the
+     * next mount, finds the orphan item. */
+    while (mapfs_reclaim_queue_take(fs, false, &ino)) {
+        int r = reclaim_all(fs, ino, MAPFS_ORPHAN_UNLINKED);
+
+        if (r < 0)
+            return r;
+    }
+    return mapfs_store_make_room(fs->store);
+}
+
+/* --- the thread --- */
+
+static void *reclaim_main(void *user) {
+    MapfsFs *fs = user;
+    uint64_t ino;
+
+    /* An error is sticky in the image, or damage that the checker names: the orphan stays for the next mount. */
+    while (mapfs_reclaim_queue_take(fs, true, &ino))
+        (void)reclaim_inode(fs, ino);
+    return NULL;
+}
+
+int mapfs_reclaim_start(MapfsFs *fs) {
+    int r;
+
+    r = mapfs_thread_start(&fs->reclaim_thread, reclaim_main, fs);
+    fs->reclaim_thread_runs = r == 0;
+    return r;
+}
+
+void mapfs_reclaim_stop(MapfsFs *fs) {
+    mapfs_reclaim_queue_stop(fs);
+    if (fs->reclaim_thread_runs)
+        (void)pthread_join(fs->reclaim_thread, NULL);
+    fs->reclaim_thread_runs = false;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Setting a file's size. The size changes at once; extents past it are freed in bounded steps, the inode being an orphan with a
+ * cut until the last is gone, and nothing makes it longer before. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "fs/data-private.h"
+
+/* Extents that a TRUNCATE frees itself. */
+#define TRUNCATE_EXTENTS 64u
+
+static uint64_t cut_of(uint64_t size) {
+    return mapfs_blocks_for_bytes(size);
+}
+
+int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_max, uint64_t *ret_freed) {
+    MapfsTree *tree = mapfs_store_tree(txn->store);
+    MapfsExtent last;
+    int r;
+
+    *ret_freed = 0;
+    for (unsigned i = 0;; i++) {
+        uint64_t n_freed;
+
+        r = mapfs_extent_last(tree, ino, &last);
+        if (r < 0)
+            return r;
+        if (r == 0 || last.logical + last.n_blocks <= cut)
+            return 1;
+        if (i == n_max)
+            return 0;
+        r = mapfs_extent_drop(txn, ino, MAPFS_MAX(last.logical, cut), last.logical + last.n_blocks, &n_freed);
+        if (r < 0)
+            return r;
+        *ret_freed += n_freed;
+    }
+}
+
+/* Notes that the tail past `cut` is still to go. */
+static int orphan_set_cut(MapfsTree *tree, uint64_t ino, uint64_t cut) {
+    struct mapfs_disk_orphan orphan = {0};
+    int r;
+
+    r = mapfs_orphan_load(tree, ino, &orphan);
+    if (r < 0)
+        return r;
+    orphan.flags = mapfs_le32_store(mapfs_le32_load(orphan.flags) | MAPFS_ORPHAN_TRUNCATED);
+    orphan.cut = mapfs_le64_store(cut << MAPFS_BLOCK_SHIFT);
+    return mapfs_tree_put(tree, mapfs_orphan_key(ino), &orphan, sizeof(orphan));
+}
+
+static int truncate_tail(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_disk_inode *inode) {
+    uint64_t cut = cut_of(mapfs_le64_load(inode->size));
+    uint64_t n_freed;
+    int r;
+
+    r = mapfs_extent_drop_tail(txn, ino, cut, TRUNCATE_EXTENTS, &n_freed);
+    if (r < 0)
+        return r;
+    inode->n_blocks = mapfs_le64_store(mapfs_le64_load(inode->n_blocks) - n_freed);
+    return r > 0 ? 0 : orphan_set_cut(mapfs_store_tree(fs->store), ino, cut);
+}
+
+int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) {
+    const struct mapfs_disk_record_truncate *truncate = (const struct mapfs_disk_record_truncate *)record;
+    MapfsTree *tree = mapfs_store_tree(fs->store);
+    uint64_t ino = mapfs_le64_load(truncate->ino);
+    uint32_t flags = mapfs_le32_load(truncate->flags);
+    struct mapfs_disk_inode inode;
+    int r;
+
+    r = mapfs_inode_load(tree, ino, &inode);
+    if (r < 0)
+        return r;
+    if (!S_ISREG(mapfs_le32_load(inode.mode)))
+        return -EINVAL;
+    if (flags & MAPFS_WRITE_STRIP) {
+        r = mapfs_apply_strip(fs, txn, ino, &inode);
+        if (r < 0)
+            return r;
+    }
+    inode.size = truncate->size;
+    r = truncate_tail(fs, txn, ino, &inode);
+    if (r < 0)
+        return mapfs_apply_broken(fs, r);
+    if (!(flags & MAPFS_WRITE_NO_TIMES))
+        mapfs_inode_touch(&inode, mapfs_le64_load(record->time), true);
+    r = mapfs_inode_store(tree, ino, &inode);
+    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+}
+
+/* --- the operation --- */
+
+typedef struct {
+    MapfsFs *fs;
+    uint64_t ino, size;
+    unsigned flags;
+    MapfsTxn txn;
+    struct mapfs_disk_inode inode;
+    size_t inline_len;
+    uint8_t inline_bytes[MAPFS_INLINE_MAX];
+    MapfsRun moved; /* the new place of the block that the size lies in; none: n_blocks 0 */
+} Truncate;
+
+static int truncate_load(Truncate *truncate) {
+    MapfsStore *store = truncate->fs->store;
+    int r;
+
+    truncate->inline_len = 0;
+    mapfs_store_read_lock(store);
+    r = mapfs_inode_load(mapfs_store_tree(store), truncate->ino, &truncate->inode);
+    if (r == 0 && mapfs_le64_load(truncate->inode.n_blocks) == 0)
+        r = mapfs_inline_load(mapfs_store_tree(store), truncate->ino, truncate->inline_bytes);
+    mapfs_store_read_unlock(store);
+    if (r < 0)
+        return r;
+    truncate->inline_len = (size_t)r;
+    if (!S_ISREG(mapfs_le32_load(truncate->inode.mode)))
+        return S_ISDIR(mapfs_le32_load(truncate->inode.mode)) ? -EISDIR : -EINVAL;
+    return 0;
+}
+
+/* The content stays in the tree. */
+static int run_inline(Truncate *truncate) {
+    struct {
+        struct mapfs_disk_record_inline record;
+        uint8_t bytes[MAPFS_INLINE_MAX + 8];
+    } content;
+
+    memset(&content, 0, sizeof(content));
+    mapfs_record_init(&content.record.header, MAPFS_RECORD_INLINE, sizeof(content.record) + truncate->size, mapfs_fs_now());
+    content.record.ino = mapfs_le64_store(truncate->ino);
+    content.record.flags = mapfs_le32_store(truncate->flags);
+    content.record.len_bytes = mapfs_le16_store((uint16_t)truncate->size);
+    memcpy((uint8_t *)&content + sizeof(content.record), truncate->inline_bytes,
+           MAPFS_MIN(truncate->inline_len, truncate->size));
+    mapfs_txn_lock(&truncate->txn);
+    return mapfs_record_run(truncate->fs, &truncate->txn, &content.record.header);
+}
+
+/* The block that the end of the file lies in, before or after. 1 with its extent, 0 for a hole. */
+static int end_block(Truncate *truncate, uint64_t logical, MapfsExtent *ret_extent) {
+    MapfsStore *store = truncate->fs->store;
+    int r;
+
+    mapfs_store_read_lock(store);
+    r = mapfs_extent_find(mapfs_store_tree(store), truncate->ino, logical, ret_extent);
+    mapfs_store_read_unlock(store);
+    return r > 0 && (ret_extent->logical > logical || (ret_extent->flags & MAPFS_EXTENT_UNWRITTEN)) ? 0 : r;
+}
+
+/* Gives `logical` a new block with these first bytes, then zeros. */
+static int move_block(Truncate *truncate, const uint8_t *bytes, size_t len, uint64_t near) {
+    uint8_t *memory;
+    int r;
+
+    r = mapfs_txn_allocate(&truncate->txn, (MapfsGoal){.block = {near}}, 1, &truncate->moved);
+    if (r < 0)
+        return r;
+    memory = mapfs_txn_data(&truncate->txn, truncate->moved);
+    memcpy(memory, bytes, len);
+    memset(memory + len, 0, MAPFS_BLOCK_SIZE - len);
+    return 0;
+}
+
+/* A size within a block is a write of that block: bytes that a durable state refers to will be past the end, where anything may be stored. */
+static int prepare_shrink(Truncate *truncate) {
+    uint64_t logical = truncate->size >> MAPFS_BLOCK_SHIFT;
+    size_t len = truncate->size % MAPFS_BLOCK_SIZE;
+    const uint8_t *bytes;
+    MapfsExtent extent;
+    int r;
+
+    if (len == 0)
+        return 0;
+    r = end_block(truncate, logical, &extent);
+    if (r <= 0 || mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch}))
+        return r < 0 ? r : 0;
+    bytes = mapfs_image_read(mapfs_store_image(truncate->fs->store),
+                             (MapfsRun){{extent.block + (logical - extent.logical)}, 1});
+    if (!bytes)
+        return mapfs_damage(extent.block, "extent", "of %" PRIu64 " blocks does not lie in the image", extent.n_blocks);
+    return move_block(truncate, bytes, len, extent.block);
+}
+
+/* What lay undefined past the end comes into the file as zeros. */
+static int prepare_grow(Truncate *truncate) {
+    uint64_t size_before = mapfs_le64_load(truncate->inode.size);
+    uint64_t logical = size_before >> MAPFS_BLOCK_SHIFT;
+    size_t from = size_before % MAPFS_BLOCK_SIZE;
+    MapfsExtent extent;
+    uint8_t *memory;
+    int r;
+
+    if (truncate->inline_len > 0)
+        return move_block(truncate, truncate->inline_bytes, truncate->inline_len, 0);
+    if (from == 0)
+        return 0;
+    r = end_block(truncate, logical, &extent);
+    if (r <= 0)
+        return r;
+    memory = mapfs_txn_data(&truncate->txn, (MapfsRun){{extent.block + (logical - extent.logical)}, 1});
+    if (!memory)
+        return mapfs_damage(extent.block, "extent", "does not lie in the image");
+    memset(memory + from, 0, MAPFS_BLOCK_SIZE - from);
+    return 0;
+}
+
+static int run_move(Truncate *truncate) {
+    uint64_t size_before = mapfs_le64_load(truncate->inode.size);
+    uint64_t logical = truncate->inline_len > 0 ? 0 : truncate->size >> MAPFS_BLOCK_SHIFT;
+    struct mapfs_disk_record_map map;
+
+    memset(&map, 0, sizeof(map));
+    mapfs_record_init(&map.header, MAPFS_RECORD_MAP, sizeof(map), mapfs_fs_now());
+    map.ino = mapfs_le64_store(truncate->ino);
+    map.logical = mapfs_le64_store(logical);
+    map.block = mapfs_le64_store(truncate->moved.start.n);
+    map.n_blocks = mapfs_le32_store(1);
+    map.size = mapfs_le64_store(size_before);
+    map.birth_epoch = mapfs_le64_store(truncate->txn.epoch.n);
+    map.flags = mapfs_le32_store(MAPFS_WRITE_NO_TIMES);
+    return mapfs_record_run(truncate->fs, &truncate->txn, &map.header);
+}
+
+static int run_size(Truncate *truncate) {
+    struct mapfs_disk_record_truncate record;
+    int r = 0;
+
+    memset(&record, 0, sizeof(record));
+    mapfs_record_init(&record.header, MAPFS_RECORD_TRUNCATE, sizeof(record), mapfs_fs_now());
+    record.ino = mapfs_le64_store(truncate->ino);
+    record.size = mapfs_le64_store(truncate->size);
+    record.flags = mapfs_le32_store(truncate->flags);
+    mapfs_txn_lock(&truncate->txn);
+    if (truncate->moved.n_blocks > 0)
+        r = run_move(truncate);
+    if (r < 0) {
+        mapfs_txn_cancel(&truncate->txn, truncate->moved);
+        return r;
+    }
+    r = mapfs_record_run(truncate->fs, &truncate->txn, &record.header);
+    return r < 0 && truncate->moved.n_blocks > 0 ? mapfs_apply_broken(truncate->fs, r) : r;
+}
+
+static int truncate_once(Truncate *truncate) {
+    uint64_t size_before;
+    unsigned n_changes;
+    bool grows;
+    int r;
+
+    r = truncate_load(truncate);
+    if (r < 0)
+        return r;
+    size_before = mapfs_le64_load(truncate->inode.size);
+    grows = truncate->size > size_before;
+    truncate->moved.n_blocks = 0;
+    /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail. */
+    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_EXTENTS);
+    r = mapfs_txn_begin(truncate->fs->store, grows ? MAPFS_TXN_GROWS : MAPFS_TXN_FREES, n_changes, &truncate->txn);
+    if (r < 0)
+        return r;
+    if (truncate->inline_len > 0 && truncate->size <= MAPFS_INLINE_MAX) {
+        r = run_inline(truncate);
+    } else {
+        r = grows ? prepare_grow(truncate) : prepare_shrink(truncate);
+        if (r == 0)
+            r = run_size(truncate);
+    }
+    mapfs_txn_end(&truncate->txn);
+    return r;
+}
+
+int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, uint64_t size, unsigned write_flags) {
+    const MapfsKey keys[] = {mapfs_inode_key(ino), mapfs_extent_key(ino, size >> MAPFS_BLOCK_SHIFT)};
+    g_autofree Truncate *truncate = g_new0(Truncate, 1);
+    int r;
+
+    if (size > MAPFS_FILE_SIZE_MAX)
+        return -EFBIG;
+    *truncate = (Truncate){.fs = fs, .ino = ino, .size = size, .flags = write_flags};
+    mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
+    mapfs_inode_lock(fs, ino);
+    r = mapfs_fs_finish_truncate(fs, ino);
+    if (r == 0)
+        r = truncate_once(truncate);
+    for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
+        int room = mapfs_fs_make_room(fs);
+
+        if (room <= 0)
+            break;
+        r = truncate_once(truncate);
+    }
+    if (r == 0)
+        r = mapfs_fs_finish_truncate(fs, ino);
+    mapfs_inode_unlock(fs, ino);
+    return r;
+}
