@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "fs-fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <glib.h>
+
+#include "base/error.h"
+
+void fs_fixture_open(FsFixture *fixture, uint64_t n_blocks, const MapfsStoreOptions *options) {
+    const MapfsStoreOptions none = {0};
+    const MapfsFsFormat how = {
+        .store = {.label = "test", .seed = 1, .time = UINT64_C(1) << 61},
+        .root_uid = 7,
+        .root_gid = 8,
+        .root_mode = 0755,
+    };
+
+    assert_int_equal(mapfs_image_open_anonymous(n_blocks, &fixture->image), 0);
+    assert_int_equal(mapfs_fs_format(fixture->image, &how), 0);
+    assert_int_equal(mapfs_fs_open(fixture->image, options ? options : &none, &fixture->fs), 0);
+}
+
+void fs_fixture_close(FsFixture *fixture) {
+    assert_int_equal(mapfs_fs_close(fixture->fs), 0);
+    mapfs_image_close(fixture->image);
+}
+
+int fs_fixture_setup(void **state) {
+    FsFixture *fixture = g_new0(FsFixture, 1);
+
+    *state = fixture;
+    fs_fixture_open(fixture, FS_FIXTURE_BLOCKS, NULL);
+    return 0;
+}
+
+int fs_fixture_teardown(void **state) {
+    fs_fixture_close(*state);
+    g_free(*state);
+    return 0;
+}
+
+void fs_fixture_remount(FsFixture *fixture, bool crash) {
+    const MapfsStoreOptions none = {0};
+
+    if (crash)
+        mapfs_fs_abandon(fixture->fs);
+    else
+        assert_int_equal(mapfs_fs_close(fixture->fs), 0);
+    assert_int_equal(mapfs_fs_open(fixture->image, &none, &fixture->fs), 0);
+}
+
+uint64_t fs_make(MapfsFs *fs, uint64_t parent, const char *name, uint32_t mode) {
+    const MapfsNewInode new_inode = {.mode = mode};
+    MapfsAttr attr;
+
+    assert_int_equal(mapfs_fs_create(fs, parent, name, strlen(name), &new_inode, &attr), 0);
+    return attr.ino;
+}
+
+int fs_create(MapfsFs *fs, uint64_t parent, const char *name, uint32_t mode) {
+    const MapfsNewInode new_inode = {.mode = mode};
+    MapfsAttr attr;
+    int r = mapfs_fs_create(fs, parent, name, strlen(name), &new_inode, &attr);
+
+    if (r == 0)
+        mapfs_fs_forget(fs, attr.ino, 1);
+    return r;
+}
+
+int fs_symlink(MapfsFs *fs, uint64_t parent, const char *name, const char *target) {
+    const MapfsNewInode new_inode = {.mode = 0120777, .target = target, .target_len = strlen(target)};
+    MapfsAttr attr;
+    int r = mapfs_fs_create(fs, parent, name, strlen(name), &new_inode, &attr);
+
+    if (r == 0)
+        mapfs_fs_forget(fs, attr.ino, 1);
+    return r;
+}
+
+int fs_lookup(MapfsFs *fs, uint64_t parent, const char *name) {
+    MapfsAttr attr;
+    int r = mapfs_fs_lookup(fs, parent, name, strlen(name), &attr);
+
+    if (r == 0)
+        mapfs_fs_forget(fs, attr.ino, 1);
+    return r;
+}
+
+int fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name) {
+    MapfsAttr attr;
+    int r = mapfs_fs_link(fs, ino, parent, name, strlen(name), &attr);
+
+    if (r == 0)
+        mapfs_fs_forget(fs, attr.ino, 1);
+    return r;
+}
+
+int fs_unlink(MapfsFs *fs, uint64_t parent, const char *name) {
+    return mapfs_fs_unlink(fs, parent, name, strlen(name));
+}
+
+int fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name) {
+    return mapfs_fs_rmdir(fs, parent, name, strlen(name));
+}
+
+int fs_rename(MapfsFs *fs, uint64_t from, const char *old, uint64_t to, const char *new, unsigned flags) {
+    const MapfsName at = {from, old, strlen(old)}, then = {to, new, strlen(new)};
+
+    return mapfs_fs_rename(fs, &at, &then, flags);
+}
+
+MapfsAttr fs_attr(MapfsFs *fs, uint64_t ino) {
+    MapfsAttr attr;
+
+    assert_int_equal(mapfs_fs_getattr(fs, ino, &attr), 0);
+    return attr;
+}
+
+uint64_t fs_ino(MapfsFs *fs, uint64_t parent, const char *name) {
+    MapfsAttr attr;
+
+    if (mapfs_fs_lookup(fs, parent, name, strlen(name), &attr) < 0)
+        return 0;
+    mapfs_fs_forget(fs, attr.ino, 1);
+    return attr.ino;
+}
