@@ -18,6 +18,7 @@ typedef enum {
 typedef struct {
     MapfsViewKind kind;
     uint64_t offset_bytes;   /* where the image starts in the file */
+    unsigned wait_ms;        /* how long to wait for a daemon that is finishing */
     bool discard;            /* give freed blocks back to the host */
     unsigned commit_seconds; /* checkpoint interval, 0 for the default */
 } MapfsViewOptions;

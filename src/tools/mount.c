@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "control/client.h"
+#include "control/server.h"
+#include "fuse/process.h"
+#include "fuse/session.h"
+#include "tools/daemon.h"
+#include "tools/messages.h"
+#include "tools/mount-options.h"
+#include "tools/notify.h"
+#include "tools/tool.h"
+#include "view/view.h"
+
+#include <glib.h>
+
+static const char help[] = "Usage: mapfs mount [-f] [-o OPTION,...] IMAGE MOUNTPOINT\n"
+                           "Mounts the filesystem in IMAGE (a file or a block device) at the directory MOUNTPOINT.\n"
+                           "Returns when the mount answers; a process in the background serves it.\n"
+                           "\n"
+                           "  -f, --foreground       serve it in the foreground (tells $NOTIFY_SOCKET when it is ready)\n"
+                           "  -o, --options LIST     see below\n"
+                           "      --help             show this help\n"
+                           "\n";
+
+/* What was asked for. */
+typedef struct {
+    const char *program;
+    const char *image, *point; /* as given */
+    bool foreground;
+    bool fake;
+    bool sloppy;
+    MapfsMountOptions options;
+} MountRequest;
+
+/* A mount that is served. */
+typedef struct {
+    const MountRequest *request;
+    char *source, *point; /* absolute */
+    MapfsView *view;
+    MapfsControlServer control;
+} Mount;
+
+static void mount_log(const char *format, ...) G_GNUC_PRINTF(1, 2);
+static void mount_log(const char *format, ...) {
+    g_autofree char *message = NULL;
+    va_list args;
+
+    va_start(args, format);
+    message = g_strdup_vprintf(format, args);
+    va_end(args);
+    mapfs_daemon_log(LOG_ERR, message);
+}
+
+static int mount_answer_ioctl(void *user, unsigned command, void *out, size_t *out_len) {
+    Mount *mount = user;
+
+    return mapfs_control_answer(&mount->control, command, out, out_len);
+}
+
+static void mount_ready(void *user) {
+    (void)user;
+    mapfs_daemon_set_ready();
+}
+
+/* Finds the absolute names, and what is wrong with the mount point. False after a message. */
+static bool mount_resolve(Mount *mount) {
+    const MountRequest *request = mount->request;
+    struct stat st;
+
+    mount->source = realpath(request->image, NULL);
+    if (!mount->source) {
+        g_autofree char *message = mapfs_message_open(request->image, 0, -errno, NULL);
+        mount_log("%s", message);
+        return false;
+    }
+    if (stat(request->point, &st) < 0) {
+        if (errno == ENOTCONN)
+            mount_log("%s: the daemon of a mount there has died; remove it with: mapfs umount %s", request->point,
+                      request->point);
+        else if (errno == ENOENT)
+            mount_log("%s: there is no such directory to mount on (mkdir makes one)", request->point);
+        else
+            mount_log("%s: %s", request->point, strerror(errno));
+        return false;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        mount_log("%s: not a directory", request->point);
+        return false;
+    }
+    mount->point = realpath(request->point, NULL);
+    if (!mount->point)
+        mount_log("%s: %s", request->point, strerror(errno));
+    return mount->point != NULL;
+}
+
+static bool mount_open_view(Mount *mount) {
+    const MapfsMountOptions *options = &mount->request->options;
+    const MapfsViewOptions view_options = {
+        .kind = options->read_only ? MAPFS_VIEW_READONLY : options->view,
+        .offset_bytes = options->offset_bytes,
+        .wait_ms = MAPFS_WAIT_MS,
+        .discard = options->discard,
+        .commit_seconds = options->commit_seconds,
+    };
+    int r;
+
+    r = mapfs_process_prepare();
+    if (r < 0) {
+        mount_log("cannot catch SIGBUS: %s", strerror(-r));
+        return false;
+    }
+    r = mapfs_view_open(mount->source, &view_options, &mount->view);
+    if (r < 0) {
+        g_autofree char *message = mapfs_message_open(
+            mount->request->image, options->offset_bytes, r,
+            view_options.kind == MAPFS_VIEW_READONLY ? NULL : "mount it read-only with -o ro");
+        mount_log("%s", message);
+        return false;
+    }
+    return true;
+}
+
+/* From mounting to unmounting. */
+static int mount_serve(Mount *mount) {
+    const MapfsMountOptions *options = &mount->request->options;
+    const MapfsSessionConfig config = {
+        .source = mount->source,
+        .mountpoint = mount->point,
+        .mount_options = options->fuse,
+        .read_only = mapfs_view_kind(mount->view) == MAPFS_VIEW_READONLY,
+        .cache_writeback = options->cache_writeback,
+        .damage_read_only = options->damage_read_only,
+        .uid = options->uid,
+        .gid = options->gid,
+        .ioctl = mount_answer_ioctl,
+        .ready = mount_ready,
+        .log = mapfs_daemon_log,
+        .user = mount,
+    };
+    MapfsSession *session;
+    int r;
+
+    mount->control = (MapfsControlServer){
+        .view = mount->view,
+        .source = mount->source,
+        .cache = options->cache_writeback ? "writeback" : "through",
+        .offset_bytes = options->offset_bytes,
+        .start_time = time(NULL),
+    };
+    r = mapfs_session_mount(mapfs_view_fs(mount->view), &config, &session);
+    if (r < 0)
+        return r;
+    r = mapfs_session_loop(session);
+    mapfs_view_set_finishing(mount->view);
+    mapfs_notify("STOPPING=1");
+    mapfs_session_free(session);
+    if (r < 0)
+        mount_log("%s: serving %s failed: %s", mount->source, mount->point, strerror(-r));
+    return r;
+}
+
+/* The whole life of the daemon; its exit status. */
+static int mount_run(const MountRequest *request) {
+    Mount mount = {.request = request};
+    int status = MAPFS_EXIT_FAILURE;
+    int r;
+
+    if (mount_resolve(&mount) && mount_open_view(&mount)) {
+        status = mount_serve(&mount) == 0 ? MAPFS_EXIT_OK : MAPFS_EXIT_FAILURE;
+        r = mapfs_view_close(mount.view);
+        if (r < 0) {
+            mount_log("%s: the last checkpoint failed: %s; what was not synced before is lost", mount.source,
+                      strerror(-r));
+            status = MAPFS_EXIT_FAILURE;
+        }
+    }
+    free(mount.source);
+    free(mount.point);
+    return status;
+}
+
+static int mount_start(const MountRequest *request) {
+    int status;
+    int r;
+
+    if (request->foreground) {
+        mapfs_daemon_stay(request->program);
+        return mount_run(request);
+    }
+    r = mapfs_daemon_start(request->program, &status);
+    if (r < 0) {
+        mapfs_complain(request->program, "cannot start a process: %s", strerror(-r));
+        return MAPFS_EXIT_FAILURE;
+    }
+    return r == 0 ? mount_run(request) : status;
+}
+
+static bool request_add_options(MountRequest *request, const char *list) {
+    g_autofree char *problem = mapfs_mount_options_parse(&request->options, list, request->sloppy);
+
+    if (problem)
+        mapfs_complain(request->program, "%s", problem);
+    return !problem;
+}
+
+/* Takes the two names behind the options. */
+static bool request_take_names(MountRequest *request, int argc, char **argv) {
+    if (argc - optind != 2) {
+        mapfs_complain(request->program, argc - optind < 2 ? "an image and a mount point are needed"
+                                                           : "more than an image and a mount point were given");
+        return false;
+    }
+    request->image = argv[optind];
+    request->point = argv[optind + 1];
+    return true;
+}
+
+int mapfs_tool_mount(int argc, char **argv) {
+    static const struct option options[] = {
+        {"foreground", no_argument, NULL, 'f'},
+        {"options", required_argument, NULL, 'o'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    MountRequest request = {.program = "mapfs mount"};
+    int status = MAPFS_EXIT_USAGE;
+    bool good = true;
+    int option;
+
+    mapfs_mount_options_init(&request.options);
+    while (good && (option = getopt_long(argc, argv, "fo:", options, NULL)) != -1) {
+        if (option == 'h') {
+            (void)mapfs_usage_help(help);
+            return mapfs_usage_help(mapfs_mount_options_help);
+        }
+        if (option == 'f')
+            request.foreground = true;
+        else if (option == 'o')
+            good = request_add_options(&request, optarg);
+        else
+            return mapfs_usage_error(request.program);
+    }
+    if (good && request_take_names(&request, argc, argv))
+        status = mount_start(&request);
+    mapfs_mount_options_clear(&request.options);
+    return status;
+}
+
+int mapfs_tool_mount_helper(int argc, char **argv) {
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    MountRequest request = {.program = "mount.mapfs"};
+    int status = MAPFS_EXIT_USAGE;
+    bool good = true;
+    int option;
+
+    mapfs_mount_options_init(&request.options);
+    /* -s must be known before the options are read. */
+    for (int i = 1; i < argc; i++)
+        request.sloppy |= strcmp(argv[i], "-s") == 0;
+    while (good && (option = getopt_long(argc, argv, "sfnvrwo:t:", options, NULL)) != -1) {
+        if (option == 'h') {
+            (void)mapfs_usage_help("Usage: mount.mapfs IMAGE MOUNTPOINT [-sfnv] [-o OPTION,...]\n"
+                                   "The helper of mount(8) for the type mapfs; see also 'mapfs mount'.\n\n");
+            return mapfs_usage_help(mapfs_mount_options_help);
+        }
+        if (option == '?')
+            return mapfs_usage_error(request.program);
+        if (option == 'f')
+            request.fake = true;
+        if (option == 'r' || option == 'w')
+            good = request_add_options(&request, option == 'r' ? "ro" : "rw");
+        if (option == 'o')
+            good = request_add_options(&request, optarg);
+    }
+    if (good && request_take_names(&request, argc, argv))
+        status = request.fake ? MAPFS_EXIT_OK : mount_start(&request);
+    mapfs_mount_options_clear(&request.options);
+    return status;
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Fills a filesystem from a directory or an archive, for mkfs.mapfs -d. */
+
+#include <stdint.h>
+
+#include "base/macros.h"
+#include "fs/fs.h"
+
+/* Copies the tree at `source` (a directory, or a tar or other archive that libarchive reads) into the root directory, with owners, modes, times,
+ * hard links, devices, extended attributes and holes. 0, or -errno after *ret_message (to be freed) was set. */
+int mapfs_populate(MapfsFs *fs, const char *source, char **ret_message) MAPFS_MUST_USE;

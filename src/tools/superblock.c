@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/superblock.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/error.h"
+
+static bool verdict_is_usable(MapfsSuperblockVerdict verdict) {
+    return verdict == MAPFS_SUPERBLOCK_VALID;
+}
+
+void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *ret_pair) {
+    ret_pair->newest = -1;
+    /* From the last slot to the first, so that the note that remains is of the first. */
+    for (int i = (int)MAPFS_SUPERBLOCK_SLOTS - 1; i >= 0; i--) {
+        const MapfsRun run = {.start = {(uint64_t)i}, .n_blocks = 1};
+        const void *bytes = mapfs_image_read(image, run);
+
+        if (bytes)
+            memcpy(&ret_pair->slots[i], bytes, sizeof ret_pair->slots[i]);
+        else
+            memset(&ret_pair->slots[i], 0, sizeof ret_pair->slots[i]);
+        ret_pair->verdicts[i] = mapfs_superblock_judge(&ret_pair->slots[i]);
+        if (verdict_is_usable(ret_pair->verdicts[i]) &&
+            (ret_pair->newest < 0 || mapfs_le64_load(ret_pair->slots[i].generation) >
+                                         mapfs_le64_load(ret_pair->slots[ret_pair->newest].generation)))
+            ret_pair->newest = i;
+    }
+}
+
+/* The error of an image without a valid slot: the one that says most. */
+static int pair_error(const MapfsSuperblockPair *pair) {
+    static const struct {
+        MapfsSuperblockVerdict verdict;
+        int error;
+    } errors[] = {
+        {MAPFS_SUPERBLOCK_UNSUPPORTED, -EOPNOTSUPP}, {MAPFS_SUPERBLOCK_VERSION, -EPROTONOSUPPORT},
+        {MAPFS_SUPERBLOCK_DAMAGED, -EUCLEAN},        {MAPFS_SUPERBLOCK_FOREIGN, -EMEDIUMTYPE},
+        {MAPFS_SUPERBLOCK_EMPTY, -ENODATA},
+    };
+
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(errors); i++)
+        for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++)
+            if (pair->verdicts[slot] == errors[i].verdict)
+                return errors[i].error;
+    return -EUCLEAN;
+}
+
+int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_disk_superblock *ret_superblock) {
+    const MapfsImageOpen how = {.offset_bytes = offset_bytes, .read_only = true};
+    MapfsSuperblockPair pair;
+    MapfsImage *image;
+    int r;
+
+    r = mapfs_image_open_file(path, &how, &image);
+    if (r < 0)
+        return r;
+    mapfs_damage_clear();
+    mapfs_superblock_pair_load(image, &pair);
+    mapfs_image_close(image);
+    if (pair.newest < 0)
+        return pair_error(&pair);
+    *ret_superblock = pair.slots[pair.newest];
+    return 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The superblock of an image that is not opened as a filesystem: perhaps unmounted, live, or damaged. */
+
+#include <stdint.h>
+
+#include "base/macros.h"
+#include "format/superblock.h"
+#include "image/image.h"
+
+/* Copies and judges both slots of an open image. */
+typedef struct {
+    struct mapfs_disk_superblock slots[MAPFS_SUPERBLOCK_SLOTS];
+    MapfsSuperblockVerdict verdicts[MAPFS_SUPERBLOCK_SLOTS];
+    int newest; /* valid slot, or -1 */
+} MapfsSuperblockPair;
+void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *ret_pair);
+
+/* The newest valid superblock of the image at `path`. Errors as mapfs_image_open_file() and mapfs_store_open(). */
+int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_disk_superblock *ret_superblock) MAPFS_MUST_USE;

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <glib.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "control/client.h"
+#include "image/image.h"
+#include "tools/messages.h"
+#include "tools/progress.h"
+#include "tools/superblock.h"
+#include "tools/tool.h"
+
+static const char program[] = "mapfs umount";
+static const char help[] =
+    "Usage: mapfs umount MOUNTPOINT\n"
+    "Unmounts, and returns when everything is durable and the daemon is gone.\n"
+    "Removes a mount whose daemon has died, too.\n"
+    "\n"
+    "      --help             show this help\n";
+
+/* How often the lock of the image is looked at when the daemon itself cannot be waited for. */
+#define POLL_MS 10
+
+/* What is known of a mount before it goes. */
+typedef struct {
+    const char *given; /* as on the command line */
+    MapfsMountEntry entry;
+    uint64_t offset_bytes;
+    int pid;    /* of the daemon, 0 when it cannot be told here */
+    int pidfd;  /* or -1 */
+    bool is_dead;
+    bool is_read_only;
+} Umount;
+
+/* The daemon's pid is told as in its own pid namespace; here it counts only if that process has the image in its command line. */
+static bool pid_is_daemon(int pid, const char *source) {
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid);
+    g_autofree char *name = g_path_get_basename(source);
+    g_autofree char *text = NULL;
+    gsize len;
+
+    if (!g_file_get_contents(path, &text, &len, NULL))
+        return false;
+    for (gsize at = 0; at < len; at += strlen(text + at) + 1) {
+        g_autofree char *word = g_path_get_basename(text + at);
+        if (strcmp(word, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void umount_find_daemon(Umount *umount) {
+    struct mapfs_control_info info;
+    int r;
+
+    umount->pidfd = -1;
+    r = mapfs_control_info(umount->entry.point, &info);
+    umount->is_dead = r == -ENOTCONN;
+    if (umount->is_dead)
+        return;
+    if (r == 0) {
+        umount->pid = (int)info.pid;
+        umount->offset_bytes = info.offset_bytes;
+        umount->is_read_only = strcmp(info.view, "readonly") == 0;
+    } else {
+        /* A mount of somebody else without allow_other: even root may not ask. */
+        r = mapfs_image_holder(umount->entry.source, 0, &umount->pid);
+        if (r <= 0)
+            umount->pid = 0;
+    }
+    if (umount->pid > 0 && pid_is_daemon(umount->pid, umount->entry.source))
+        umount->pidfd = (int)syscall(SYS_pidfd_open, umount->pid, 0);
+}
+
+/* fusermount3 is setuid, and unmounts what the caller has mounted. */
+static int fusermount_run(const char *point) {
+    const char *argv[] = {"fusermount3", "-u", "--", point, NULL};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *messages = NULL;
+    int status;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                      &messages, &status, &error)) {
+        mapfs_complain(program, "%s: only root may unmount this without fusermount3: %s", point, error->message);
+        return -EPERM;
+    }
+    if (g_spawn_check_wait_status(status, NULL))
+        return 0;
+    if (strstr(messages, "busy"))
+        return -EBUSY;
+    g_strstrip(messages);
+    mapfs_complain(program, "%s: %s", point, messages);
+    return -EPERM;
+}
+
+static bool umount_detach(const Umount *umount) {
+    const char *point = umount->entry.point;
+    int r;
+
+    r = umount2(point, UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+    if (r == -EPERM) {
+        r = fusermount_run(point);
+        if (r == -EPERM)
+            return false; /* which has been said */
+    }
+    if (r == -EBUSY)
+        mapfs_complain(program, "%s: busy: a program has a file open there, works there, or something is mounted below it "
+                                "(fuser -vm %s tells which)",
+                       point, point);
+    else if (r < 0)
+        mapfs_complain(program, "%s: %s", point, strerror(-r));
+    return r == 0;
+}
+
+/* True when the daemon is gone, or at least its lock on the image. */
+static bool daemon_is_gone(const Umount *umount) {
+    struct pollfd ended = {.fd = umount->pidfd, .events = POLLIN};
+    int pid = 0;
+
+    if (umount->pidfd >= 0)
+        return poll(&ended, 1, POLL_MS) == 1;
+    if (umount->is_read_only || mapfs_image_holder(umount->entry.source, umount->offset_bytes, &pid) != 1)
+        return true;
+    g_usleep(POLL_MS * 1000);
+    return false;
+}
+
+/* There is no limit: the last checkpoint takes as long as the disk does. */
+static void umount_wait(const Umount *umount) {
+    MapfsProgress progress;
+    const gint64 start = g_get_monotonic_time();
+
+    mapfs_progress_init(&progress);
+    while (!daemon_is_gone(umount))
+        mapfs_progress_set(&progress, "seconds until everything is on disk",
+                           (uint64_t)((g_get_monotonic_time() - start) / G_USEC_PER_SEC), 0);
+    mapfs_progress_clear(&progress);
+}
+
+/* An orderly end marks the image as clean. Whether it is so tells whether the last checkpoint came through, since nobody here is the daemon's
+ * parent. It may be mounted again already: then its next daemon has judged it. */
+static int umount_check(const Umount *umount) {
+    struct mapfs_disk_superblock superblock;
+    int pid = 0;
+    int r;
+
+    if (umount->is_read_only)
+        return MAPFS_EXIT_OK;
+    r = mapfs_superblock_read(umount->entry.source, umount->offset_bytes, &superblock);
+    /* An image that this process cannot see or read (another mount namespace, another user) tells nothing. */
+    if (r < 0 || mapfs_image_holder(umount->entry.source, umount->offset_bytes, &pid) != 0)
+        return MAPFS_EXIT_OK;
+    if (mapfs_le64_load(superblock.flags) & MAPFS_SUPERBLOCK_CLEAN)
+        return MAPFS_EXIT_OK;
+    mapfs_complain(program, "%s: the daemon ended without its last checkpoint (its messages are in the system's log): changes since "
+                            "the last sync may be lost",
+                   umount->entry.source);
+    return MAPFS_EXIT_FAILURE;
+}
+
+static int umount_run(Umount *umount) {
+    umount_find_daemon(umount);
+    if (!umount_detach(umount))
+        return MAPFS_EXIT_FAILURE;
+    if (umount->is_dead) {
+        (void)fprintf(stderr, "%s: %s: its daemon had died; the mount is removed (what was synced is in %s)\n", program,
+                      umount->given, umount->entry.source);
+        return MAPFS_EXIT_OK;
+    }
+    umount_wait(umount);
+    return umount_check(umount);
+}
+
+int mapfs_tool_umount(int argc, char **argv) {
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
+    Umount umount = {.pidfd = -1};
+    int option;
+    int status;
+    int r;
+
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1)
+        return option == 'h' ? mapfs_usage_help(help) : mapfs_usage_error(program);
+    if (argc - optind != 1) {
+        mapfs_complain(program, "one mount point is needed");
+        return mapfs_usage_error(program);
+    }
+    umount.given = argv[optind];
+    r = mapfs_mount_lookup_point(umount.given, &umount.entry);
+    if (r <= 0) {
+        mapfs_complain(program, "%s: %s", umount.given, r < 0 ? strerror(-r) : "no mapfs is mounted there");
+        return MAPFS_EXIT_FAILURE;
+    }
+    status = umount_run(&umount);
+    if (umount.pidfd >= 0)
+        (void)close(umount.pidfd);
+    mapfs_mount_entry_clear(&umount.entry);
+    return status;
+}
