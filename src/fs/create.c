@@ -184,7 +184,7 @@ int mapfs_fs_create(MapfsFs *fs, uint64_t parent, const char *name, size_t name_
     if (r < 0)
         return r;
     mapfs_name_prefetch(fs, &at);
-    r = mapfs_fs_begin_growing(fs, 3 + target_n_chunks(new_inode->target_len), &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3 + target_n_chunks(new_inode->target_len), &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

@@ -81,12 +81,9 @@ static inline bool mapfs_inode_in_use(MapfsFs *fs, uint64_t ino) {
 
 /* --- operations --- */
 
-/* mapfs_txn_begin() that waits for room: on -ENOSPC checkpoints while that brings blocks back, and tries again. The caller may hold inode locks, and
- * nothing below. */
+/* mapfs_txn_begin() that makes room: on -ENOSPC it waits for what can be freed (mapfs_fs_make_room()) and tries again. The caller may hold
+ * inode locks, and nothing below. */
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
-
-/* The same with MAPFS_TXN_GROWS, and on -ENOSPC the orphans that wait are reclaimed too. The caller holds no lock at all. */
-int mapfs_fs_begin_growing(MapfsFs *fs, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
 
 /* Fills in a record's header; the body's bytes past the struct are the caller's, who also zeroes what is reserved. `len_bytes` is rounded up to
  * a multiple of 8, and the bytes so added are set to zero. */

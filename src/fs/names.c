@@ -114,7 +114,7 @@ int mapfs_fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name, 
         return r;
     mapfs_name_prefetch(fs, &at);
     mapfs_store_prefetch(fs->store, &key, 1);
-    r = mapfs_fs_begin_growing(fs, 3, &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

@@ -10,8 +10,9 @@
 #include "base/thread.h"
 #include "fs/data-private.h"
 
-/* Extents, or other items, that one step removes. */
+/* Extents, or other items, that one step removes; and on an image so full that it has no blocks for that. */
 #define RECLAIM_ITEMS 64u
+#define RECLAIM_ITEMS_MIN 4u
 
 /* --- apply --- */
 
@@ -99,7 +100,7 @@ int mapfs_apply_reclaim(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_reco
 /* --- the work --- */
 
 /* One step. 1 when there may be more, 0 when the orphan needs nothing (more) now, or -errno. */
-static int reclaim_once(MapfsFs *fs, uint64_t ino, uint32_t work) {
+static int reclaim_once(MapfsFs *fs, uint64_t ino, uint32_t work, unsigned n_items) {
     struct mapfs_disk_record_reclaim record;
     struct mapfs_disk_orphan orphan;
     MapfsTxn txn;
@@ -108,10 +109,10 @@ static int reclaim_once(MapfsFs *fs, uint64_t ino, uint32_t work) {
     memset(&record, 0, sizeof(record));
     mapfs_record_init(&record.header, MAPFS_RECORD_RECLAIM, sizeof(record), mapfs_fs_now());
     record.ino = mapfs_le64_store(ino);
-    record.n_extents = mapfs_le32_store(RECLAIM_ITEMS);
+    record.n_extents = mapfs_le32_store(n_items);
     record.work = mapfs_le32_store(work);
     /* Inode and orphan, extents, other items. */
-    r = mapfs_txn_begin(fs->store, MAPFS_TXN_FREES, 3 + 2 * mapfs_extent_changes(RECLAIM_ITEMS), &txn);
+    r = mapfs_txn_begin(fs->store, MAPFS_TXN_FREES, 3 + 2 * mapfs_extent_changes(n_items), &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
@@ -133,8 +134,10 @@ static int reclaim_all(MapfsFs *fs, uint64_t ino, uint32_t work) {
     int r;
 
     do {
-        r = reclaim_once(fs, ino, work);
-        /* Without blocks for this one step, a checkpoint brings some of the steps before. */
+        r = reclaim_once(fs, ino, work, RECLAIM_ITEMS);
+        if (r == -ENOSPC)
+            r = reclaim_once(fs, ino, work, RECLAIM_ITEMS_MIN);
+        /* Without blocks even for that, checkpoints bring those of the steps before. */
         if (r == -ENOSPC)
             r = mapfs_store_make_room(fs->store) > 0 ? 1 : -ENOSPC;
     } while (r > 0);

@@ -5,9 +5,7 @@
 
 #include "base/error.h"
 #include "fs/apply-private.h"
-
-/* Each checkpoint frees nodes of its own, so that "blocks came back" alone could go on for ever. */
-#define BEGIN_TRIES 8u
+#include "fs/data-private.h"
 
 typedef int (*ApplyFunction)(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record);
 
@@ -21,32 +19,16 @@ static const ApplyFunction apply_functions[] = {
 };
 
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
-    int r = -ENOSPC;
+    int r = mapfs_txn_begin(fs->store, kind, n_changes, ret_txn);
 
-    for (unsigned i = 0; i < BEGIN_TRIES; i++) {
-        int room;
+    for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
+        int room = mapfs_fs_make_room(fs);
 
+        if (room <= 0)
+            return room < 0 ? room : -ENOSPC;
         r = mapfs_txn_begin(fs->store, kind, n_changes, ret_txn);
-        if (r != -ENOSPC)
-            return r;
-        room = mapfs_store_make_room(fs->store);
-        if (room < 0)
-            return room;
-        if (room == 0)
-            break;
     }
     return r;
-}
-
-int mapfs_fs_begin_growing(MapfsFs *fs, unsigned n_changes, MapfsTxn *ret_txn) {
-    int r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, n_changes, ret_txn);
-
-    if (r != -ENOSPC)
-        return r;
-    r = mapfs_fs_reclaim(fs);
-    if (r < 0)
-        return r;
-    return mapfs_fs_begin(fs, MAPFS_TXN_GROWS, n_changes, ret_txn);
 }
 
 void mapfs_record_init(struct mapfs_disk_record *record, uint16_t type, size_t len_bytes, uint64_t time) {

@@ -86,7 +86,7 @@ int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, uns
         return r;
     mapfs_name_prefetch(fs, from);
     mapfs_name_prefetch(fs, to);
-    r = mapfs_fs_begin_growing(fs, MAPFS_RENAME_CHANGES, &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, MAPFS_RENAME_CHANGES, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

@@ -175,7 +175,7 @@ static int change_locked(MapfsFs *fs, MapfsTxn *txn, const XattrChange *change, 
     return mapfs_record_run(fs, txn, &change->record->header);
 }
 
-static int change_run(MapfsFs *fs, const XattrChange *change, bool grows) {
+static int change_run(MapfsFs *fs, const XattrChange *change, MapfsTxnKind kind) {
     unsigned n_changes;
     MapfsTxn txn;
     int r;
@@ -186,8 +186,7 @@ static int change_run(MapfsFs *fs, const XattrChange *change, bool grows) {
         mapfs_store_read_unlock(fs->store);
         if (r < 0)
             return r;
-        r = grows ? mapfs_fs_begin_growing(fs, n_changes, &txn)
-                  : mapfs_fs_begin(fs, MAPFS_TXN_FREES, n_changes, &txn);
+        r = mapfs_fs_begin(fs, kind, n_changes, &txn);
         if (r < 0)
             return r;
         mapfs_txn_lock(&txn);
@@ -233,7 +232,7 @@ int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *v
     if (!record)
         return -ENOMEM;
     xattr_prefetch(fs, ino, name, mapfs_xattr_n_chunks(strlen(name), value_len));
-    return change_run(fs, &(XattrChange){.ino = ino, .flags = flags, .record = record}, true);
+    return change_run(fs, &(XattrChange){.ino = ino, .flags = flags, .record = record}, MAPFS_TXN_GROWS);
 }
 
 int mapfs_fs_removexattr(MapfsFs *fs, uint64_t ino, const char *name) {
@@ -246,5 +245,5 @@ int mapfs_fs_removexattr(MapfsFs *fs, uint64_t ino, const char *name) {
     if (!record)
         return -ENOMEM;
     xattr_prefetch(fs, ino, name, 1);
-    return change_run(fs, &(XattrChange){.ino = ino, .record = record}, false);
+    return change_run(fs, &(XattrChange){.ino = ino, .record = record}, MAPFS_TXN_FREES);
 }

@@ -12,7 +12,7 @@
 #include "txn/store-private.h"
 
 /* The reserve: what stays for changes that free space, and for the checkpoints that bring it back. */
-#define RESERVE_BLOCKS_MIN 64u
+#define RESERVE_BLOCKS_MIN 96u
 #define RESERVE_BLOCKS_MAX 4096u
 #define RESERVE_SHARE 32u
 

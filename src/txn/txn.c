@@ -90,10 +90,18 @@ static int throttle(MapfsStore *store) {
     return mapfs_store_sync(store);
 }
 
+/* Blocks that so many changes can take. After the first the root is copied and split: a further one, however far away, has only the levels below
+ * it to copy and to split. */
+static unsigned claim_blocks(MapfsStore *store, unsigned n_changes) {
+    MapfsTree shape = {.root = {.level = (uint8_t)STORE_LOAD(store->level)}};
+    unsigned n_first = mapfs_tree_change_blocks_max(&shape);
+
+    return n_first + (n_changes - 1) * (n_first > 3 ? n_first - 3 : 1);
+}
+
 static int begin_claim(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *txn) {
-    MapfsTree shape = {.root = {.level = (uint8_t)(STORE_LOAD(store->level) + 1)}};
     uint64_t keep = store_cut_blocks(store) + (kind == MAPFS_TXN_GROWS ? store->n_reserve : 0);
-    unsigned n_claimed = n_changes * mapfs_tree_change_blocks_max(&shape);
+    unsigned n_claimed = claim_blocks(store, n_changes);
     int r;
 
     r = mapfs_space_claim(store->space, n_claimed, keep);
