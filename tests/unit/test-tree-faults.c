@@ -121,24 +121,37 @@ static void test_no_space_for_a_new_root_changes_nothing(void **state) {
     tree_store_clear(&store);
 }
 
-/* What a walk gives: it must come to an end. */
+/* Reads all of a value; a sanitizer watches. */
+static void read_value(const MapfsItem *item) {
+    static volatile uint8_t sink;
+
+    for (size_t i = 0; i < item->value_len; i++)
+        sink = ((const volatile uint8_t *)item->value)[i];
+    (void)sink; /* the point is the reading */
+}
+
+/* The walk must come to an end. */
 static void walk_to_the_end(MapfsTree *tree, MapfsKey first, unsigned n_items_max) {
     MapfsCursor cursor;
     MapfsItem item;
-    unsigned n = 0, sum = 0;
+    unsigned n = 0;
 
     int r = mapfs_cursor_begin(&cursor, tree, first, &item);
     for (; r == 1; r = mapfs_cursor_next(&cursor, &item)) {
-        for (size_t i = 0; i < item.value_len; i++)
-            sum += ((const uint8_t *)item.value)[i];
+        read_value(&item);
         assert_true(n++ < n_items_max);
     }
     assert_true(r == 0 || r == -EUCLEAN);
-    (void)sum; /* the point is the reading */
 }
 
-static void check_result(int r) {
-    assert_true(r == 0 || r == 1 || r == -EUCLEAN || r == -EEXIST || r == -ENOENT || r == -ENOSPC);
+static void check_lookup(int r, const MapfsItem *item) {
+    assert_true(r == 0 || r == 1 || r == -EUCLEAN);
+    if (r == 1)
+        read_value(item);
+}
+
+static void check_change(int r) {
+    assert_true(r == 0 || r == -EUCLEAN || r == -EEXIST || r == -ENOENT || r == -ENOSPC);
 }
 
 static void run_hostile_changes(TreeStore *store, GRand *rand, unsigned n_changes, unsigned n_items) {
@@ -146,10 +159,10 @@ static void run_hostile_changes(TreeStore *store, GRand *rand, unsigned n_change
 
     for (unsigned i = 0; i < n_changes; i++) {
         uint64_t number = g_rand_int(rand) % (2 * n_items);
-        check_result(change_make(&store->tree, g_rand_int(rand) % CHANGE_N, number));
-        check_result(mapfs_tree_lookup(&store->tree, key_of(number), &item));
-        check_result(mapfs_tree_lookup_ge(&store->tree, key_of(number), &item));
-        check_result(mapfs_tree_lookup_le(&store->tree, key_of(number), &item));
+        check_change(change_make(&store->tree, g_rand_int(rand) % CHANGE_N, number));
+        check_lookup(mapfs_tree_lookup(&store->tree, key_of(number), &item), &item);
+        check_lookup(mapfs_tree_lookup_ge(&store->tree, key_of(number), &item), &item);
+        check_lookup(mapfs_tree_lookup_le(&store->tree, key_of(number), &item), &item);
         /* A cross of leaves always rises, so that each node is seen once, as long as the bytes stand still. */
         walk_to_the_end(&store->tree, key_of(number), 100 * MAPFS_LEAF_SLOTS_MAX * store->blocks->len);
     }
@@ -239,6 +252,80 @@ static void test_child_younger_than_its_parent_is_damage(void **state) {
     tree_store_clear(&store);
 }
 
+/* The leaf that holds the lowest keys of a tree of two levels. */
+static struct mapfs_disk_leaf *first_leaf(TreeStore *store) {
+    const struct mapfs_disk_index *root = tree_store_block(store, store->tree.root.address.n);
+
+    assert_int_equal(store->tree.root.level, 1);
+    return tree_store_block(store, mapfs_le64_load(root->pointers[0].address));
+}
+
+static void set_key(struct mapfs_disk_leaf *leaf, unsigned index, MapfsKey key) {
+    leaf->slots[index].object = mapfs_le64_store(key.object);
+    leaf->slots[index].offset = mapfs_le64_store(key.offset);
+    leaf->slots[index].kind = key.kind;
+}
+
+static void test_keys_out_of_range_do_not_spread(void **state) {
+    static const uint8_t value[MAPFS_VALUE_LEN_MAX];
+    TreeStore store;
+    MapfsItem item;
+    (void)state;
+
+    /* Two items in each leaf, and those of the first should be in the third. */
+    fill(&store, 8, MAPFS_VALUE_LEN_MAX);
+    set_key(first_leaf(&store), 0, key_of(9));
+    set_key(first_leaf(&store), 1, key_of(11));
+    store.n_allocates = 0;
+    assert_int_equal(mapfs_tree_insert(&store.tree, key_of(1), value, sizeof(value)), -EUCLEAN);
+    assert_int_equal(store.n_allocates, 0);
+    assert_int_equal(mapfs_tree_remove(&store.tree, key_of(4)), 0);
+    assert_int_equal(mapfs_tree_lookup_le(&store.tree, key_of(4), &item), -EUCLEAN);
+    tree_store_clear(&store);
+}
+
+static void test_leaves_out_of_order_are_not_joined(void **state) {
+    TreeStore store;
+    (void)state;
+
+    fill(&store, 100, 40);
+    assert_int_equal(store.n_live, 3);
+    struct mapfs_disk_leaf *leaf = first_leaf(&store);
+    unsigned n = mapfs_le16_load(leaf->header.n_items);
+    set_key(leaf, n - 1, key_of(1000));
+    for (unsigned i = n; i < 100; i++)
+        if (i != 90)
+            assert_int_equal(mapfs_tree_remove(&store.tree, key_of(2 * i)), 0);
+    for (unsigned i = 0; i < n - 1; i++)
+        assert_int_equal(mapfs_tree_remove(&store.tree, key_of(2 * i)), 0);
+    assert_int_equal(store.n_live, 3);
+    tree_store_clear(&store);
+}
+
+/* The format lets the key of a node's first pointer be anything: it must not become one that is compared. */
+static void test_first_pointers_key_is_not_used(void **state) {
+    TreeStore store;
+    MapfsItem item;
+    unsigned n = 0;
+    (void)state;
+
+    fill(&store, 0, 0);
+    while (store.tree.root.level < 2)
+        tree_store_insert(&store, key_of(2 * n++), 1, MAPFS_VALUE_LEN_MAX);
+    const struct mapfs_disk_index *root = tree_store_block(&store, store.tree.root.address.n);
+    assert_int_equal(mapfs_le16_load(root->header.n_items), 2);
+    struct mapfs_disk_index *right = tree_store_block(&store, mapfs_le64_load(root->pointers[1].address));
+    right->pointers[0].object = mapfs_le64_store(UINT64_MAX);
+
+    for (unsigned i = 0; i < 150; i++)
+        assert_int_equal(mapfs_tree_remove(&store.tree, key_of(2 * i)), 0);
+    assert_int_equal(store.tree.root.level, 1);
+    assert_int_equal(tree_store_check_newest(&store).n_items, n - 150);
+    for (unsigned i = 150; i < n; i++)
+        assert_int_equal(mapfs_tree_lookup(&store.tree, key_of(2 * i), &item), 1);
+    tree_store_clear(&store);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_no_space_at_any_point_changes_nothing),
@@ -248,6 +335,9 @@ int main(void) {
         cmocka_unit_test(test_nodes_that_change_underfoot_are_survived),
         cmocka_unit_test(test_walk_over_shared_children_ends),
         cmocka_unit_test(test_child_younger_than_its_parent_is_damage),
+        cmocka_unit_test(test_keys_out_of_range_do_not_spread),
+        cmocka_unit_test(test_leaves_out_of_order_are_not_joined),
+        cmocka_unit_test(test_first_pointers_key_is_not_used),
     };
     return cmocka_run_group_tests_name("tree-faults", tests, NULL, NULL);
 }

@@ -246,6 +246,20 @@ static void test_leaves_that_run_low_are_joined(void **state) {
     assert_true(shape.used_bytes * 100 / (shape.n_leaves * MAPFS_NODE_SPACE) >= 37);
 }
 
+static void test_root_with_one_child_is_replaced_by_it(void **state) {
+    TreeStore *store = *state;
+
+    fill_rising(store, 20000, 40);
+    assert_int_equal(store->tree.root.level, 2);
+    for (unsigned i = 0; i < 20000; i++)
+        if (i < 9000 || i >= 9010)
+            assert_int_equal(mapfs_tree_remove(&store->tree, key_of(i)), 0);
+    TreeStoreShape shape = tree_store_check_newest(store);
+    assert_int_equal(shape.n_items, 10);
+    assert_int_equal(shape.n_nodes, 1);
+    assert_int_equal(store->tree.root.level, 0);
+}
+
 static void test_change_copies_sealed_nodes_once(void **state) {
     TreeStore *store = *state;
 
@@ -412,6 +426,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_removal_in_any_order_ends_with_one_leaf, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removal_of_big_items_shrinks_deep_trees, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leaves_that_run_low_are_joined, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_root_with_one_child_is_replaced_by_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_change_copies_sealed_nodes_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_changes_copy_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_blocks_max_is_reached_and_not_passed, setup, teardown),
