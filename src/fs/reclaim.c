@@ -152,7 +152,7 @@ int mapfs_fs_finish_truncate(MapfsFs *fs, uint64_t ino) {
     r = mapfs_orphan_load(mapfs_store_tree(fs->store), ino, &orphan);
     mapfs_store_read_unlock(fs->store);
     if (r <= 0 || !(mapfs_le32_load(orphan.flags) & MAPFS_ORPHAN_TRUNCATED))
-        return r;
+        return r < 0 ? r : 0; /* 1: an orphan, but one without a cut */
     return reclaim_all(fs, ino, MAPFS_ORPHAN_TRUNCATED);
 }
 
