@@ -27,19 +27,21 @@ void mapfs_handle_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset
     (void)r; /* too late for this request, which the kernel has ended with EIO in that case */
 }
 
-/* A vector of memory buffers for fuse_buf_copy(), which ends in a single one by its type. */
-typedef union {
-    struct fuse_bufvec vector;
-    char room[sizeof(struct fuse_bufvec) + MAPFS_IO_IOV_MAX * sizeof(struct fuse_buf)];
-} BufferVector;
+/* Room for libfuse's vector of buffers, which ends in an array of one by its type. */
+typedef struct {
+    _Alignas(struct fuse_bufvec) char bytes[sizeof(struct fuse_bufvec) + MAPFS_IO_IOV_MAX * sizeof(struct fuse_buf)];
+} BufferRoom;
 
-static void buffers_init(BufferVector *buffers, const MapfsWrite *write) {
-    buffers->vector = (struct fuse_bufvec){.count = write->n_iov};
+static struct fuse_bufvec *buffers_init(BufferRoom *room, const MapfsWrite *write) {
+    struct fuse_bufvec *vector = (struct fuse_bufvec *)room->bytes;
+
+    *vector = (struct fuse_bufvec){.count = write->n_iov};
     for (unsigned i = 0; i < write->n_iov; i++)
-        buffers->vector.buf[i] = (struct fuse_buf){
+        vector->buf[i] = (struct fuse_buf){
             .size = write->iov[i].iov_len,
             .mem = write->iov[i].iov_base,
         };
+    return vector;
 }
 
 /* One write of at most MAPFS_IO_LEN_MAX bytes, from memory or from the pipe that libfuse has spliced it into. */
@@ -47,15 +49,14 @@ static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *sou
     MapfsFs *fs = mapfs_request_session(req)->fs;
     const size_t len = fuse_buf_size(source);
     MapfsWrite write;
-    BufferVector target;
+    BufferRoom room;
     ssize_t n;
     int r;
 
     r = mapfs_fs_write_begin(fs, ino, (uint64_t)offset, len, flags, &write);
     if (r < 0)
         return r;
-    buffers_init(&target, &write);
-    n = fuse_buf_copy(&target.vector, source, 0);
+    n = fuse_buf_copy(buffers_init(&room, &write), source, 0);
     if (n != (ssize_t)len || mapfs_sigbus_taken()) {
         mapfs_fs_write_abort(fs, &write);
         return n < 0 ? (int)n : -EIO;
