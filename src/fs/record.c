@@ -24,9 +24,14 @@ int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn 
     for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
         int room = mapfs_fs_make_room(fs);
 
-        if (room <= 0)
-            return room < 0 ? room : -ENOSPC;
+        /* No room even for a step of reclaim: what earlier steps and others have freed is still to come back. */
+        if (room == -ENOSPC)
+            room = mapfs_store_make_room(fs->store);
+        if (room < 0)
+            return room;
         r = mapfs_txn_begin(fs->store, kind, n_changes, ret_txn);
+        if (room == 0)
+            break;
     }
     return r;
 }
