@@ -204,7 +204,9 @@ int store_checkpoint_last(MapfsStore *store) {
     int r = 0;
 
     pthread_mutex_lock(&store->checkpoint_mutex);
-    if (STORE_LOAD(store->changed) || STORE_LOAD(store->n_checkpoints) > 0)
+    /* Also when a crash came before this mount: `mapfs umount` tells by the mark whether the end was orderly. */
+    if (STORE_LOAD(store->changed) || STORE_LOAD(store->n_checkpoints) > 0 ||
+        !(mapfs_le64_load(store->superblock.flags) & MAPFS_SUPERBLOCK_CLEAN))
         r = store_checkpoint(store, true);
     else
         r = mapfs_store_error(store);
