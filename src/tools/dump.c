@@ -23,10 +23,10 @@
 #include <glib.h>
 
 static const char program[] = "mapfs dump";
-static const char help[] = "Usage: mapfs dump [--offset BYTES] IMAGE WHAT\n"
+static const char help[] = "Usage: mapfs dump [--offset BYTES] IMAGE [WHAT]\n"
                            "Shows the inside of an image. WHAT is one of:\n"
                            "\n"
-                           "  superblocks            both slots, and what each is worth\n"
+                           "  superblocks            both slots, and what each is worth (the default)\n"
                            "  tree                   every node, with its items\n"
                            "  node BLOCK             one node or bitmap\n"
                            "  inode INO              the items of one inode\n"
@@ -330,6 +330,8 @@ int mapfs_tool_dump(int argc, char **argv) {
         {"help", no_argument, NULL, 'h'},
         {0},
     };
+    char superblocks[] = "superblocks";
+    char *default_subject[] = {superblocks, NULL};
     uint64_t offset_bytes = 0;
     int option;
 
@@ -343,9 +345,11 @@ int mapfs_tool_dump(int argc, char **argv) {
             return MAPFS_EXIT_USAGE;
         }
     }
-    if (argc - optind < 2) {
-        mapfs_complain(program, "an image and a subject are needed");
+    if (argc - optind < 1) {
+        mapfs_complain(program, "an image is needed");
         return mapfs_usage_error(program);
     }
+    if (argc - optind == 1)
+        return dump_run(argv[optind], offset_bytes, 1, default_subject);
     return dump_run(argv[optind], offset_bytes, argc - optind - 1, argv + optind + 1);
 }
