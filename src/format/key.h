@@ -18,7 +18,8 @@
 #define MAPFS_KIND_ORPHAN 17u  /* object ORPHANS, offset: inode: struct mapfs_disk_orphan */
 #define MAPFS_KIND_SHARED 18u  /* object SHARED, offset: first block of the image: struct mapfs_disk_shared */
 #define MAPFS_KIND_SNAPSHOT 19u /* object SNAPSHOTS, offset: generation: struct mapfs_disk_snapshot */
-#define MAPFS_KIND_PENDING 20u  /* object PENDING + generation, offset: first run's block: struct mapfs_disk_pending_run[] */
+#define MAPFS_KIND_PENDING \
+    20u /* object PENDING + generation, offset: first run's block: struct mapfs_disk_pending_run[] */
 
 #define MAPFS_INO_ROOT UINT64_C(1)
 /* Inode numbers stay below; room is left for node ids of inodes in snapshots. */

@@ -19,9 +19,9 @@ struct mapfs_disk_batch {
     struct mapfs_le64 checksum;  /* XXH3-64, seeded with checksum_seed, of len_bytes with this field zero */
     struct mapfs_le64 nonce;
     struct mapfs_le64 sequence;
-    struct mapfs_le64 previous;      /* checksum of the batch before, 0 for the first of a nonce */
-    struct mapfs_le64 generation;    /* the running generation when the batch was cut */
-    struct mapfs_le64 epoch;         /* the epoch that this batch closed */
+    struct mapfs_le64 previous;   /* checksum of the batch before, 0 for the first of a nonce */
+    struct mapfs_le64 generation; /* the running generation when the batch was cut */
+    struct mapfs_le64 epoch;      /* the epoch that this batch closed */
     struct mapfs_le64 first_lsn;
     struct mapfs_le64 last_lsn;
     struct mapfs_le64 data_checksum; /* XXH3-64 of the file data that its records name, in their order */
@@ -169,7 +169,7 @@ _Static_assert(sizeof(struct mapfs_disk_record_map) == 80, "map");
 struct mapfs_disk_record_inline {
     struct mapfs_disk_record header;
     struct mapfs_le64 ino;
-    struct mapfs_le32 flags; /* MAPFS_WRITE_* */
+    struct mapfs_le32 flags;     /* MAPFS_WRITE_* */
     struct mapfs_le16 len_bytes; /* the file's size afterwards, up to MAPFS_INLINE_MAX */
     struct mapfs_le16 reserved;
     uint8_t bytes[];

@@ -23,8 +23,9 @@ struct mapfs_disk_header {
     struct mapfs_le32 magic;
     uint8_t level; /* 0 for leaves and bitmaps */
     uint8_t reserved1;
-    struct mapfs_le16 n_items;  /* 0 for bitmaps; index nodes have at least one */
-    struct mapfs_le64 checksum; /* XXH3-64, seeded, of the block with this field zero; made when a checkpoint seals it */
+    struct mapfs_le16 n_items; /* 0 for bitmaps; index nodes have at least one */
+    struct mapfs_le64
+        checksum; /* XXH3-64, seeded, of the block with this field zero; made when a checkpoint seals it */
     struct mapfs_le64 address;
     struct mapfs_le64 generation; /* of the checkpoint that it was born in */
     struct mapfs_le64 owner;
@@ -53,7 +54,7 @@ struct mapfs_disk_pointer {
 };
 _Static_assert(sizeof(struct mapfs_disk_pointer) == 40, "pointer");
 
-#define MAPFS_NODE_SPACE (MAPFS_BLOCK_SIZE - (unsigned)sizeof(struct mapfs_disk_header)) /* 4032 */
+#define MAPFS_NODE_SPACE (MAPFS_BLOCK_SIZE - (unsigned)sizeof(struct mapfs_disk_header))          /* 4032 */
 #define MAPFS_INDEX_POINTERS_MAX (MAPFS_NODE_SPACE / (unsigned)sizeof(struct mapfs_disk_pointer)) /* 100 */
 #define MAPFS_LEAF_SLOTS_MAX (MAPFS_NODE_SPACE / (unsigned)sizeof(struct mapfs_disk_slot))        /* 168 */
 /* Slot and value together take at most half a leaf, so that one split always makes room for any item. */
@@ -108,4 +109,5 @@ int mapfs_node_check_layout(const void *node, MapfsNodeRef expected) MAPFS_MUST_
 int mapfs_node_check_frame(const void *node, MapfsNodeRef expected) MAPFS_MUST_USE;
 
 /* Checks header and checksum of the bitmap of `group`. 0, or -EUCLEAN with a note. */
-int mapfs_bitmap_check(const void *bitmap, MapfsNodeRef expected, uint64_t group, uint64_t checksum_seed) MAPFS_MUST_USE;
+int mapfs_bitmap_check(const void *bitmap, MapfsNodeRef expected, uint64_t group,
+                       uint64_t checksum_seed) MAPFS_MUST_USE;

@@ -57,14 +57,14 @@ struct mapfs_disk_superblock {
     struct mapfs_le32 root_level;
     struct mapfs_le32 reserved1;
     struct mapfs_le64 next_ino;
-    struct mapfs_le64 hash_seed;     /* key of the hash of names */
-    struct mapfs_le64 checksum_seed; /* seed of the checksums of nodes, bitmaps and log batches */
-    struct mapfs_le64 n_free_blocks; /* bits that are clear */
+    struct mapfs_le64 hash_seed;        /* key of the hash of names */
+    struct mapfs_le64 checksum_seed;    /* seed of the checksums of nodes, bitmaps and log batches */
+    struct mapfs_le64 n_free_blocks;    /* bits that are clear */
     struct mapfs_le64 n_pending_blocks; /* in pending-free items */
     struct mapfs_le64 n_inodes;         /* inode items, orphans included */
     struct mapfs_le64 mkfs_time;        /* times as in inodes */
     struct mapfs_le64 write_time;
-    struct mapfs_le64 flags; /* MAPFS_SUPERBLOCK_* */
+    struct mapfs_le64 flags;        /* MAPFS_SUPERBLOCK_* */
     uint8_t label[MAPFS_LABEL_LEN]; /* UTF-8, zero-filled; all 64 bytes may be used */
     uint8_t reserved[3792];
 };

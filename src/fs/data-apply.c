@@ -24,7 +24,8 @@ static void file_touch(struct mapfs_disk_inode *inode, uint64_t time, uint32_t f
         mapfs_inode_touch(inode, time, true);
 }
 
-static int map_blocks(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record_map *map, struct mapfs_disk_inode *inode) {
+static int map_blocks(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record_map *map,
+                      struct mapfs_disk_inode *inode) {
     MapfsExtent extent = {
         .logical = mapfs_le64_load(map->logical),
         .block = mapfs_le64_load(map->block),
@@ -100,7 +101,8 @@ int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
     if (r < 0)
         return r;
     if (mapfs_le64_load(inode.n_blocks) > 0)
-        return mapfs_damage(0, "record", "puts the content of inode %" PRIu64 " into the tree, but it has extents", ino);
+        return mapfs_damage(0, "record", "puts the content of inode %" PRIu64 " into the tree, but it has extents",
+                            ino);
     if (flags & MAPFS_WRITE_STRIP) {
         r = mapfs_apply_strip(fs, txn, ino, &inode);
         if (r < 0)

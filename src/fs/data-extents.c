@@ -13,7 +13,8 @@ static int extent_decode(const MapfsItem *item, MapfsExtent *ret_extent) {
     struct mapfs_disk_extent extent;
 
     if (item->value_len != sizeof(extent))
-        return mapfs_damage(0, "extent", "of inode %" PRIu64 " has a length of %zu bytes", item->key.object, item->value_len);
+        return mapfs_damage(0, "extent", "of inode %" PRIu64 " has a length of %zu bytes", item->key.object,
+                            item->value_len);
     memcpy(&extent, item->value, sizeof(extent));
     *ret_extent = (MapfsExtent){
         .logical = item->key.offset,

@@ -32,7 +32,8 @@ int mapfs_extent_last(MapfsTree *tree, uint64_t ino, MapfsExtent *ret_extent) MA
 int mapfs_extent_drop(MapfsTxn *txn, uint64_t ino, uint64_t first, uint64_t end, uint64_t *ret_freed) MAPFS_MUST_USE;
 
 /* Frees up to n_max extents at and after block `cut`, from the file's end. 1 when none is left, 0 when some are, or -errno. Tree locked. */
-int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_max, uint64_t *ret_freed) MAPFS_MUST_USE;
+int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_max,
+                           uint64_t *ret_freed) MAPFS_MUST_USE;
 
 /* Adds an extent where the file has none, joined with the one before if they are one run of the same birth. Tree locked. */
 int mapfs_extent_add(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent) MAPFS_MUST_USE;

@@ -48,7 +48,8 @@ static int read_add_extent(MapfsFs *fs, MapfsRead *read, const MapfsExtent *exte
         return read_add_zeros(read, len);
     bytes = mapfs_image_read(mapfs_store_image(fs->store), run);
     if (!bytes)
-        return mapfs_damage(extent->block, "extent", "of %" PRIu64 " blocks does not lie in the image", extent->n_blocks);
+        return mapfs_damage(extent->block, "extent", "of %" PRIu64 " blocks does not lie in the image",
+                            extent->n_blocks);
     return read_add(read, bytes + (offset - (extent->logical << MAPFS_BLOCK_SHIFT)), len);
 }
 

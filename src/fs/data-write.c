@@ -38,7 +38,7 @@ struct MapfsWriteState {
     size_t inline_len;                          /* content in the tree before */
     struct mapfs_disk_record_inline *record;    /* of an inline write */
     uint8_t inline_bytes[MAPFS_INLINE_MAX + 8]; /* content in the tree before */
-    uint64_t last_block;                        /* of the image: where the file's block before this one lies, for the goal */
+    uint64_t last_block; /* of the image: where the file's block before this one lies, for the goal */
     unsigned n_runs;
     WriteRun runs[WRITE_RUNS_MAX];
 };
@@ -95,7 +95,8 @@ static int run_add(MapfsWriteState *state, uint64_t logical, MapfsRun run, bool 
 static int add_new(MapfsWriteState *state, uint64_t logical, uint64_t n_blocks) {
     while (n_blocks > 0) {
         MapfsGoal goal = {.block = {state->last_block ? state->last_block + 1 : 0},
-                          .apart = logical >= block_of(state->size_before) && state->size_before >= 16 * MAPFS_BLOCK_SIZE};
+                          .apart =
+                              logical >= block_of(state->size_before) && state->size_before >= 16 * MAPFS_BLOCK_SIZE};
         MapfsRun run;
         int r;
 
@@ -221,7 +222,8 @@ static int old_block(MapfsWriteState *state, uint64_t logical, const uint8_t **r
     bytes = mapfs_image_read(mapfs_store_image(store),
                              (MapfsRun){{ret_extent->block + (logical - ret_extent->logical)}, 1});
     if (!bytes)
-        return mapfs_damage(ret_extent->block, "extent", "of %" PRIu64 " blocks does not lie in the image", ret_extent->n_blocks);
+        return mapfs_damage(ret_extent->block, "extent", "of %" PRIu64 " blocks does not lie in the image",
+                            ret_extent->n_blocks);
     *ret_bytes = bytes;
     return 1;
 }

@@ -27,7 +27,7 @@ typedef struct {
     uint64_t size;
     uint64_t n_blocks; /* of 4096 bytes, mapped */
     uint64_t change;
-    uint64_t flags; /* MAPFS_INODE_* */
+    uint64_t flags;  /* MAPFS_INODE_* */
     uint64_t parent; /* of a directory */
     struct timespec atime, mtime, ctime, btime;
     uint32_t mode, uid, gid, nlink;
@@ -51,7 +51,8 @@ int mapfs_fs_reclaim(MapfsFs *fs) MAPFS_MUST_USE;
 
 /* Operations that return an attr with an ino by name (lookup, create, link, readdir plus) count one lookup of it, as the kernel does; forget takes n
  * back. An inode without names lives until its lookups are forgotten. */
-int mapfs_fs_lookup(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+int mapfs_fs_lookup(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len,
+                    MapfsAttr *ret_attr) MAPFS_MUST_USE;
 void mapfs_fs_forget(MapfsFs *fs, uint64_t ino, uint64_t n);
 
 /* -ESTALE when there is no such inode. */
@@ -67,12 +68,13 @@ int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) MAPFS_MUST_
 #define MAPFS_SET_ATIME_NOW 128u
 #define MAPFS_SET_MTIME_NOW 256u
 #define MAPFS_SET_KILL_PRIV 512u /* strip suid, sgid and security.capability */
-int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr,
+                     MapfsAttr *ret_attr) MAPFS_MUST_USE;
 
 /* --- names --- */
 
 typedef struct {
-    uint32_t mode; /* type and permissions, umask already applied */
+    uint32_t mode;     /* type and permissions, umask already applied */
     uint32_t uid, gid; /* gid is replaced by the parent's when that is setgid; a directory then gets the bit too */
     uint32_t rdev_major, rdev_minor;
     const char *target; /* of a symlink, else NULL */
@@ -83,7 +85,8 @@ int mapfs_fs_create(MapfsFs *fs, uint64_t parent, const char *name, size_t name_
                     MapfsAttr *ret_attr) MAPFS_MUST_USE;
 /* `buffer` has MAPFS_SYMLINK_LEN_MAX + 1 bytes; NUL-terminated. */
 int mapfs_fs_readlink(MapfsFs *fs, uint64_t ino, char *buffer) MAPFS_MUST_USE;
-int mapfs_fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name, size_t name_len, MapfsAttr *ret_attr) MAPFS_MUST_USE;
+int mapfs_fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name, size_t name_len,
+                  MapfsAttr *ret_attr) MAPFS_MUST_USE;
 int mapfs_fs_unlink(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
 int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
 
@@ -102,17 +105,20 @@ typedef struct {
     uint64_t ino;
     uint64_t cookie; /* continue after this entry */
     uint8_t type;    /* DT_* */
-    const MapfsAttr *attr; /* plus: the inode's, with one lookup counted if the callback takes it ("." and ".." excepted: no lookup) */
+    const MapfsAttr *
+        attr; /* plus: the inode's, with one lookup counted if the callback takes it ("." and ".." excepted: no lookup) */
 } MapfsDirEntry;
 /* 1: taken, go on. 0: no room, stop. Runs under the tree's read lock: must not call back or block. */
 typedef int (*MapfsDirCallback)(void *user, const MapfsDirEntry *entry);
 /* Entries after `cookie` (0: from the start), "." and ".." first. */
-int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, MapfsDirCallback callback, void *user) MAPFS_MUST_USE;
+int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, MapfsDirCallback callback,
+                     void *user) MAPFS_MUST_USE;
 
 /* --- extended attributes (full names) --- */
 #define MAPFS_XATTR_FLAG_CREATE 1u /* as XATTR_* of Linux */
 #define MAPFS_XATTR_FLAG_REPLACE 2u
-int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len, unsigned flags) MAPFS_MUST_USE;
+int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len,
+                      unsigned flags) MAPFS_MUST_USE;
 /* Size 0 asks for the length. >= 0 length, -ENODATA, -ERANGE. */
 int mapfs_fs_getxattr(MapfsFs *fs, uint64_t ino, const char *name, void *buffer, size_t size) MAPFS_MUST_USE;
 int mapfs_fs_listxattr(MapfsFs *fs, uint64_t ino, char *buffer, size_t size) MAPFS_MUST_USE;
@@ -145,7 +151,8 @@ typedef struct {
     MapfsWriteState *state;
 } MapfsWrite;
 #define MAPFS_WRITE_FLAG_KILL_PRIV 1u
-int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, unsigned flags, MapfsWrite *write) MAPFS_MUST_USE;
+int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, unsigned flags,
+                         MapfsWrite *write) MAPFS_MUST_USE;
 int mapfs_fs_write_commit(MapfsFs *fs, MapfsWrite *write) MAPFS_MUST_USE;
 void mapfs_fs_write_abort(MapfsFs *fs, MapfsWrite *write);
 /* The two together, from memory, any length; `len` bytes written, or -errno (bytes before it may have been written). */

@@ -55,7 +55,8 @@ static int reclaim_finish(MapfsTxn *txn, uint64_t ino, struct mapfs_disk_orphan 
     return r;
 }
 
-static int reclaim_step(MapfsTxn *txn, uint64_t ino, struct mapfs_disk_orphan *orphan, uint32_t work, unsigned n_items) {
+static int reclaim_step(MapfsTxn *txn, uint64_t ino, struct mapfs_disk_orphan *orphan, uint32_t work,
+                        unsigned n_items) {
     MapfsTree *tree = mapfs_store_tree(txn->store);
     uint64_t cut = work == MAPFS_ORPHAN_UNLINKED ? 0 : mapfs_blocks_for_bytes(mapfs_le64_load(orphan->cut));
     struct mapfs_disk_inode inode;

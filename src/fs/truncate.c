@@ -133,7 +133,8 @@ static int run_inline(Truncate *truncate) {
     } content;
 
     memset(&content, 0, sizeof(content));
-    mapfs_record_init(&content.record.header, MAPFS_RECORD_INLINE, sizeof(content.record) + truncate->size, mapfs_fs_now());
+    mapfs_record_init(&content.record.header, MAPFS_RECORD_INLINE, sizeof(content.record) + truncate->size,
+                      mapfs_fs_now());
     content.record.ino = mapfs_le64_store(truncate->ino);
     content.record.flags = mapfs_le32_store(truncate->flags);
     content.record.len_bytes = mapfs_le16_store((uint16_t)truncate->size);

@@ -54,7 +54,7 @@ static bool search_range(const MapfsSpace *space, Search *search, uint64_t start
             at = at < end ? next_free(space, at, end) : end;
             continue;
         }
-        n = MAPFS_MIN(space_free_length(space, at, limit), search->n_wanted);
+        n = MAPFS_MIN(mapfs_space_free_length(space, at, limit), search->n_wanted);
         if (n > search->best.n_blocks)
             search->best = (MapfsRun){{at}, n};
         if (n == search->n_wanted)
@@ -72,7 +72,7 @@ static int search_group(MapfsSpace *space, Search *search, uint64_t group, uint6
     *ret_done = false;
     if (space->groups[group].n_free == 0 || start >= end)
         return 0;
-    r = space_group_load(space, group);
+    r = mapfs_space_group_load(space, group);
     if (r < 0)
         return r;
     *ret_done = search_range(space, search, start, end);
@@ -87,11 +87,11 @@ static int search_run(MapfsSpace *space, Search *search, uint64_t goal) {
     bool done = false;
     int r;
 
-    r = space_group_load(space, first);
+    r = mapfs_space_group_load(space, first);
     if (r < 0)
         return r;
     if (!search->reserved_only && goal % MAPFS_GROUP_BLOCKS != 0) {
-        uint64_t n = space_free_length(space, goal, MAPFS_MIN(goal + search->n_wanted, space->n_blocks));
+        uint64_t n = mapfs_space_free_length(space, goal, MAPFS_MIN(goal + search->n_wanted, space->n_blocks));
 
         if (n > 0) {
             search->best = (MapfsRun){{goal}, n};
@@ -111,6 +111,18 @@ static int search_run(MapfsSpace *space, Search *search, uint64_t goal) {
     return search->best.n_blocks > 0 ? 0 : -ENOSPC;
 }
 
+/* A file that grows beside others, and whose next block is taken, goes on in a stretch of its own: else their blocks would alternate. */
+static int search_apart(MapfsSpace *space, const MapfsSpaceWish *wish, Search *search, uint64_t goal) {
+    Search stretch = {.n_wanted = MAPFS_MAX(search->n_wanted, CHUNK_BLOCKS)};
+    int r;
+
+    if (!wish->apart || search->n_wanted >= CHUNK_BLOCKS)
+        return search_run(space, search, goal);
+    r = search_run(space, &stretch, goal);
+    search->best = (MapfsRun){stretch.best.start, MAPFS_MIN(stretch.best.n_blocks, search->n_wanted)};
+    return r;
+}
+
 static bool nodes_keep_enough(const MapfsSpace *space, const MapfsSpaceWish *wish) {
     return space->n_reserved_free >= space->n_claimed + wish->n_keep;
 }
@@ -119,12 +131,12 @@ static bool nodes_keep_enough(const MapfsSpace *space, const MapfsSpaceWish *wis
 static int take_run(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsRun run) {
     int r;
 
-    space_bits_set(space, run);
-    r = space_reserve_run(space, run);
+    mapfs_space_bits_set(space, run);
+    r = mapfs_space_reserve_run(space, run);
     if (r == 0 && !nodes_keep_enough(space, wish))
-        r = space_ensure_reserved(space, space->n_claimed + wish->n_keep);
+        r = mapfs_space_ensure_reserved(space, space->n_claimed + wish->n_keep);
     if (r < 0)
-        space_bits_clear(space, run);
+        mapfs_space_bits_clear(space, run);
     return r;
 }
 
@@ -140,13 +152,14 @@ static int allocate_locked(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsR
     search.n_wanted = MAPFS_MIN(search.n_wanted, space->n_free - keep);
     if (goal >= space->n_blocks)
         goal = space->first_usable;
-    r = search_run(space, &search, goal);
+    r = search_apart(space, wish, &search, goal);
     if (r == 0)
         r = take_run(space, wish, search.best);
     if (r == -ENOSPC && space->n_reserved_free > space->n_claimed + wish->n_keep) {
         /* The host is full: what it has given already can still be used. */
-        search = (Search){.n_wanted = MAPFS_MIN(wish->n_blocks, space->n_reserved_free - space->n_claimed - wish->n_keep),
-                          .reserved_only = true};
+        search =
+            (Search){.n_wanted = MAPFS_MIN(wish->n_blocks, space->n_reserved_free - space->n_claimed - wish->n_keep),
+                     .reserved_only = true};
         r = search_run(space, &search, goal);
         if (r == 0)
             r = take_run(space, wish, search.best);
@@ -177,7 +190,7 @@ int mapfs_space_claim(MapfsSpace *space, uint64_t n_blocks, uint64_t n_keep) {
     space->n_claimed += n_blocks;
     n_needed = space->n_claimed + n_keep;
     if (space->n_reserved_free < n_needed)
-        r = space_ensure_reserved(space, n_needed);
+        r = mapfs_space_ensure_reserved(space, n_needed);
     if (r < 0)
         space->n_claimed -= n_blocks;
     pthread_mutex_unlock(&space->mutex);
@@ -219,7 +232,7 @@ int mapfs_space_allocate_node(MapfsSpace *space, MapfsBlock *ret_block) {
     pthread_mutex_lock(&space->mutex);
     block = space->n_reserved_free > 0 ? node_block(space) : space->n_blocks;
     if (block < space->n_blocks) {
-        space_bits_set(space, (MapfsRun){{block}, 1});
+        mapfs_space_bits_set(space, (MapfsRun){{block}, 1});
         space->node_cursor = block + 1;
         *ret_block = (MapfsBlock){block};
     } else {

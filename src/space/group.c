@@ -12,7 +12,7 @@ static uint64_t group_start(uint64_t group) {
     return group * MAPFS_GROUP_BLOCKS;
 }
 
-uint32_t space_group_capacity(const MapfsSpace *space, uint64_t group) {
+uint32_t mapfs_space_group_capacity(const MapfsSpace *space, uint64_t group) {
     uint64_t start = MAPFS_MAX(group_start(group), space->first_usable);
     uint64_t end = MAPFS_MIN(group_start(group) + MAPFS_GROUP_BLOCKS, space->n_blocks);
 
@@ -80,7 +80,7 @@ static int group_read_bitmap(MapfsSpace *space, uint64_t group, uint64_t *bits) 
     return 0;
 }
 
-int space_group_load(MapfsSpace *space, uint64_t group) {
+int mapfs_space_group_load(MapfsSpace *space, uint64_t group) {
     SpaceGroup *g = &space->groups[group];
     g_autofree uint64_t *bits = NULL;
     int r;
@@ -126,7 +126,7 @@ static uint64_t run_reserved(const MapfsSpace *space, MapfsRun run) {
     return n;
 }
 
-void space_bits_set(MapfsSpace *space, MapfsRun run) {
+void mapfs_space_bits_set(MapfsSpace *space, MapfsRun run) {
     uint64_t group = run.start.n / MAPFS_GROUP_BLOCKS;
     SpaceGroup *g = &space->groups[group];
 
@@ -137,7 +137,7 @@ void space_bits_set(MapfsSpace *space, MapfsRun run) {
     group_touch(space, group);
 }
 
-void space_bits_clear(MapfsSpace *space, MapfsRun run) {
+void mapfs_space_bits_clear(MapfsSpace *space, MapfsRun run) {
     uint64_t group = run.start.n / MAPFS_GROUP_BLOCKS;
     SpaceGroup *g = &space->groups[group];
     uint64_t n_reserved = run_reserved(space, run);
@@ -151,7 +151,7 @@ void space_bits_clear(MapfsSpace *space, MapfsRun run) {
     group_touch(space, group);
 }
 
-uint64_t space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end) {
+uint64_t mapfs_space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end) {
     const uint64_t *bits = space->groups[start / MAPFS_GROUP_BLOCKS].bits;
     uint64_t base = start - start % MAPFS_GROUP_BLOCKS;
     uint64_t at = start - base, stop = MAPFS_MIN(end - base, MAPFS_GROUP_BLOCKS);
@@ -168,23 +168,23 @@ uint64_t space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end
     return MAPFS_MIN(at, stop) - (start - base);
 }
 
-unsigned space_chunk_free(const MapfsSpace *space, uint64_t chunk) {
+unsigned mapfs_space_chunk_free(const MapfsSpace *space, uint64_t chunk) {
     const SpaceGroup *g = &space->groups[chunk / GROUP_CHUNKS];
 
     return count_free(g->bits + (chunk % GROUP_CHUNKS) * CHUNK_WORDS, CHUNK_WORDS);
 }
 
-void space_chunk_set_reserved(MapfsSpace *space, uint64_t chunk) {
+void mapfs_space_chunk_set_reserved(MapfsSpace *space, uint64_t chunk) {
     if (space_chunk_reserved(space, chunk))
         return;
     space->reserved[chunk / 64] |= UINT64_C(1) << (chunk % 64);
-    space->n_reserved_free += space_chunk_free(space, chunk);
+    space->n_reserved_free += mapfs_space_chunk_free(space, chunk);
     space->node_cursor = MAPFS_MIN(space->node_cursor, chunk * CHUNK_BLOCKS);
 }
 
-void space_chunk_clear_reserved(MapfsSpace *space, uint64_t chunk) {
+void mapfs_space_chunk_clear_reserved(MapfsSpace *space, uint64_t chunk) {
     if (!space_chunk_reserved(space, chunk))
         return;
     space->reserved[chunk / 64] &= ~(UINT64_C(1) << (chunk % 64));
-    space->n_reserved_free -= space_chunk_free(space, chunk);
+    space->n_reserved_free -= mapfs_space_chunk_free(space, chunk);
 }

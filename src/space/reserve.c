@@ -32,8 +32,8 @@ static int reserve_chunks(MapfsSpace *space, uint64_t chunk, uint64_t n_chunks) 
     int r = host_reserve(space, chunk_run(space, chunk, n_chunks));
 
     for (uint64_t i = chunk; r == 0 && i < chunk + n_chunks; i++) {
-        if (space_group_load(space, i / GROUP_CHUNKS) == 0)
-            space_chunk_set_reserved(space, i);
+        if (mapfs_space_group_load(space, i / GROUP_CHUNKS) == 0)
+            mapfs_space_chunk_set_reserved(space, i);
     }
     pthread_mutex_unlock(&space->host_mutex);
     return r;
@@ -44,8 +44,8 @@ static uint64_t chunks_ahead(MapfsSpace *space, uint64_t chunk) {
     uint64_t n = 0;
 
     while (n < AHEAD_CHUNKS && (chunk + n + 1) * CHUNK_BLOCKS <= space->n_blocks) {
-        if (space_chunk_reserved(space, chunk + n) || space_group_load(space, (chunk + n) / GROUP_CHUNKS) < 0 ||
-            space_chunk_free(space, chunk + n) != CHUNK_BLOCKS)
+        if (space_chunk_reserved(space, chunk + n) || mapfs_space_group_load(space, (chunk + n) / GROUP_CHUNKS) < 0 ||
+            mapfs_space_chunk_free(space, chunk + n) != CHUNK_BLOCKS)
             break;
         n++;
     }
@@ -62,7 +62,7 @@ static int reserve_chunk(MapfsSpace *space, uint64_t chunk, uint64_t n_ahead) {
     return r;
 }
 
-int space_reserve_run(MapfsSpace *space, MapfsRun run) {
+int mapfs_space_reserve_run(MapfsSpace *space, MapfsRun run) {
     uint64_t last = (run.start.n + run.n_blocks - 1) / CHUNK_BLOCKS;
     int r;
 
@@ -70,7 +70,8 @@ int space_reserve_run(MapfsSpace *space, MapfsRun run) {
         if (space_chunk_reserved(space, chunk))
             continue;
         /* Only long runs look ahead: they come from streams. */
-        r = reserve_chunk(space, chunk, chunk == last && run.n_blocks >= CHUNK_BLOCKS / 2 ? chunks_ahead(space, chunk + 1) : 0);
+        r = reserve_chunk(space, chunk,
+                          chunk == last && run.n_blocks >= CHUNK_BLOCKS / 2 ? chunks_ahead(space, chunk + 1) : 0);
         if (r == -ENOSPC) {
             /* Not the whole chunk, but perhaps the run itself. */
             r = host_reserve(space, run);
@@ -83,7 +84,7 @@ int space_reserve_run(MapfsSpace *space, MapfsRun run) {
     return 0;
 }
 
-int space_ensure_reserved(MapfsSpace *space, uint64_t n_needed) {
+int mapfs_space_ensure_reserved(MapfsSpace *space, uint64_t n_needed) {
     uint64_t n_chunks = (space->n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS;
     int r;
 
@@ -98,10 +99,10 @@ int space_ensure_reserved(MapfsSpace *space, uint64_t n_needed) {
             chunk += GROUP_CHUNKS - 1 - chunk % GROUP_CHUNKS;
             continue;
         }
-        r = space_group_load(space, chunk / GROUP_CHUNKS);
+        r = mapfs_space_group_load(space, chunk / GROUP_CHUNKS);
         if (r < 0)
             return r;
-        if (space_chunk_free(space, chunk) == 0)
+        if (mapfs_space_chunk_free(space, chunk) == 0)
             continue;
         r = reserve_chunks(space, chunk, 1);
         if (r < 0)
@@ -118,8 +119,8 @@ void mapfs_space_discard(MapfsSpace *space, MapfsRun run) {
         pthread_mutex_lock(&space->host_mutex);
         pthread_mutex_lock(&space->mutex);
         for (uint64_t chunk = part.start.n / CHUNK_BLOCKS; chunk <= last; chunk++) {
-            if (space_group_load(space, chunk / GROUP_CHUNKS) == 0)
-                space_chunk_clear_reserved(space, chunk);
+            if (mapfs_space_group_load(space, chunk / GROUP_CHUNKS) == 0)
+                mapfs_space_chunk_clear_reserved(space, chunk);
         }
         pthread_mutex_unlock(&space->mutex);
         /* An error loses the saving, nothing else. */

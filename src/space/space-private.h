@@ -12,10 +12,10 @@
 #define CHUNK_BLOCKS 256u                      /* what is reserved on the host at a time: 1 MiB */
 #define CHUNK_WORDS (CHUNK_BLOCKS / 64u)
 #define GROUP_CHUNKS (MAPFS_GROUP_BLOCKS / CHUNK_BLOCKS) /* 126 */
-_Static_assert(GROUP_CHUNKS * CHUNK_BLOCKS == MAPFS_GROUP_BLOCKS, "a group is whole chunks");
+_Static_assert(GROUP_CHUNKS *CHUNK_BLOCKS == MAPFS_GROUP_BLOCKS, "a group is whole chunks");
 
 typedef struct {
-    uint64_t *bits; /* GROUP_WORDS words in host order, NULL until needed */
+    uint64_t *bits;    /* GROUP_WORDS words in host order, NULL until needed */
     MapfsBlock bitmap; /* 0: none in the image, the group is free but for what is unusable */
     MapfsGeneration generation;
     uint32_t n_free;
@@ -49,27 +49,27 @@ static inline bool space_chunk_reserved(const MapfsSpace *space, uint64_t chunk)
 /* All with the mutex held. */
 
 /* Loads the bits of a group; 0 or -EUCLEAN, -ENOMEM. */
-int space_group_load(MapfsSpace *space, uint64_t group) MAPFS_MUST_USE;
+int mapfs_space_group_load(MapfsSpace *space, uint64_t group) MAPFS_MUST_USE;
 
 /* Blocks of the group that exist and are not fixed: what is free when nothing is stored. */
-uint32_t space_group_capacity(const MapfsSpace *space, uint64_t group);
+uint32_t mapfs_space_group_capacity(const MapfsSpace *space, uint64_t group);
 
 /* Takes or gives back a run that lies in one loaded group; keeps all counters. */
-void space_bits_set(MapfsSpace *space, MapfsRun run);
-void space_bits_clear(MapfsSpace *space, MapfsRun run);
+void mapfs_space_bits_set(MapfsSpace *space, MapfsRun run);
+void mapfs_space_bits_clear(MapfsSpace *space, MapfsRun run);
 
 /* Free blocks at the start of [start, end) within one loaded group. */
-uint64_t space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end);
+uint64_t mapfs_space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end);
 
 /* Clear bits of a chunk of a loaded group. */
-unsigned space_chunk_free(const MapfsSpace *space, uint64_t chunk);
+unsigned mapfs_space_chunk_free(const MapfsSpace *space, uint64_t chunk);
 
 /* Notes that the host has blocks for the chunk. */
-void space_chunk_set_reserved(MapfsSpace *space, uint64_t chunk);
-void space_chunk_clear_reserved(MapfsSpace *space, uint64_t chunk);
+void mapfs_space_chunk_set_reserved(MapfsSpace *space, uint64_t chunk);
+void mapfs_space_chunk_clear_reserved(MapfsSpace *space, uint64_t chunk);
 
 /* Makes at least `n_needed` free blocks lie in reserved chunks. Drops and retakes the mutex. 0, -ENOSPC, or -EUCLEAN. */
-int space_ensure_reserved(MapfsSpace *space, uint64_t n_needed) MAPFS_MUST_USE;
+int mapfs_space_ensure_reserved(MapfsSpace *space, uint64_t n_needed) MAPFS_MUST_USE;
 
 /* Reserves the chunks of a run on the host. Drops and retakes the mutex. */
-int space_reserve_run(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;
+int mapfs_space_reserve_run(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;

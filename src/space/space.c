@@ -27,7 +27,7 @@ int mapfs_space_new(MapfsImage *image, uint64_t n_blocks, uint64_t first_usable,
         return -ENOMEM;
     }
     for (uint64_t i = 0; i < space->n_groups; i++) {
-        space->groups[i].n_free = space_group_capacity(space, i);
+        space->groups[i].n_free = mapfs_space_group_capacity(space, i);
         space->n_free += space->groups[i].n_free;
     }
     space->node_cursor = n_blocks;
@@ -59,9 +59,9 @@ int mapfs_space_add_group(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap
     g = &space->groups[group];
     if (g->bitmap.n != 0 || g->bits)
         return mapfs_damage(0, "group summary", "group %lu comes twice", (unsigned long)group);
-    if (n_free > space_group_capacity(space, group))
+    if (n_free > mapfs_space_group_capacity(space, group))
         return mapfs_damage(0, "group summary", "group %lu has %u free blocks of %u", (unsigned long)group, n_free,
-                            space_group_capacity(space, group));
+                            mapfs_space_group_capacity(space, group));
     if (bitmap.address.n < space->first_usable || bitmap.address.n >= space->n_blocks)
         return mapfs_damage(bitmap.address.n, "group summary", "the bitmap of group %lu lies outside the image",
                             (unsigned long)group);
@@ -94,7 +94,7 @@ static MapfsRun run_in_group(MapfsRun run) {
 static int release_check(MapfsSpace *space, MapfsRun run) {
     while (run.n_blocks > 0) {
         MapfsRun part = run_in_group(run);
-        int r = space_group_load(space, part.start.n / MAPFS_GROUP_BLOCKS);
+        int r = mapfs_space_group_load(space, part.start.n / MAPFS_GROUP_BLOCKS);
 
         if (r < 0)
             return r;
@@ -116,7 +116,7 @@ int mapfs_space_release(MapfsSpace *space, MapfsRun run) {
     while (r == 0 && run.n_blocks > 0) {
         MapfsRun part = run_in_group(run);
 
-        space_bits_clear(space, part);
+        mapfs_space_bits_clear(space, part);
         run.start.n += part.n_blocks;
         run.n_blocks -= part.n_blocks;
     }

@@ -32,6 +32,7 @@ int mapfs_space_add_group(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap
 /* Blocks that a data run wants, and what must stay behind for nodes. */
 typedef struct {
     MapfsBlock goal;   /* 0: anywhere */
+    bool apart;        /* if not at the goal, then at the start of a free stretch, away from other files that grow */
     uint64_t n_blocks; /* at most */
     uint64_t n_keep;   /* free blocks that must be left, claims aside */
 } MapfsSpaceWish;
@@ -53,7 +54,7 @@ int mapfs_space_release(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;
 void mapfs_space_discard(MapfsSpace *space, MapfsRun run);
 
 typedef struct {
-    uint64_t n_free;    /* clear bits */
+    uint64_t n_free; /* clear bits */
     uint64_t n_claimed;
     uint64_t n_dirty_groups;
 } MapfsSpaceStatus;

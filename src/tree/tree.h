@@ -32,8 +32,8 @@ typedef struct {
 typedef struct {
     const MapfsTreeStoreOps *ops;
     void *store;
-    MapfsNodeRef root;              /* guarded by the caller's lock */
-    MapfsGeneration running;        /* nodes of this generation are changed in place */
+    MapfsNodeRef root;       /* guarded by the caller's lock */
+    MapfsGeneration running; /* nodes of this generation are changed in place */
 } MapfsTree;
 
 /* A found item. */

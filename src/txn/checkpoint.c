@@ -27,11 +27,11 @@
 static int freeze(MapfsStore *store, StoreFrozen *ret_frozen) {
     int r;
 
-    store_gate_close(store);
+    mapfs_store_gate_close(store);
     pthread_rwlock_wrlock(&store->tree_lock);
-    r = store_cut(store, ret_frozen);
+    r = mapfs_store_cut(store, ret_frozen);
     pthread_rwlock_unlock(&store->tree_lock);
-    store_gate_open(store);
+    mapfs_store_gate_open(store);
     return r;
 }
 
@@ -53,7 +53,7 @@ static int write_blocks(MapfsStore *store, const StoreFrozen *frozen) {
         g_array_append_val(runs, run);
     }
     g_array_append_vals(runs, frozen->data->data, frozen->data->len);
-    (void)store_runs_join(runs); /* a block may have been a node and then data */
+    (void)mapfs_store_runs_join(runs); /* a block may have been a node and then data */
 #ifdef MAPFS_MUTANT_SKIP_DATA_SYNC
     return 0;
 #else
@@ -109,7 +109,7 @@ static int write_and_publish(MapfsStore *store, const StoreFrozen *frozen) {
 #endif
 }
 
-int store_checkpoint(MapfsStore *store, bool clean) {
+int mapfs_store_checkpoint(MapfsStore *store, bool clean) {
     bool changed = STORE_LOAD(store->changed);
     StoreFrozen frozen;
     int r;
@@ -139,14 +139,14 @@ int store_checkpoint(MapfsStore *store, bool clean) {
 static int checkpoint_and_release(MapfsStore *store, bool clean) {
     int r;
 
-    r = store_checkpoint(store, clean);
+    r = mapfs_store_checkpoint(store, clean);
     if (r < 0)
         return r;
     if (store->threads_run) {
-        store_kick_release(store);
+        mapfs_store_kick_release(store);
         return 0;
     }
-    return store_release_pending(store);
+    return mapfs_store_release_pending(store);
 }
 
 int mapfs_store_sync(MapfsStore *store) {
@@ -174,9 +174,9 @@ static int make_room(MapfsStore *store) {
 
     mapfs_space_status(store->space, &before);
     for (unsigned i = 0; i < 3; i++) {
-        r = store_checkpoint(store, false);
+        r = mapfs_store_checkpoint(store, false);
         if (r == 0)
-            r = store_release_pending(store);
+            r = mapfs_store_release_pending(store);
         if (r < 0)
             return r;
     }
@@ -200,21 +200,21 @@ int mapfs_store_make_room(MapfsStore *store) {
     return r;
 }
 
-int store_checkpoint_last(MapfsStore *store) {
+int mapfs_store_checkpoint_last(MapfsStore *store) {
     int r = 0;
 
     pthread_mutex_lock(&store->checkpoint_mutex);
     /* Also when a crash came before this mount: `mapfs umount` tells by the mark whether the end was orderly. */
     if (STORE_LOAD(store->changed) || STORE_LOAD(store->n_checkpoints) > 0 ||
         !(mapfs_le64_load(store->superblock.flags) & MAPFS_SUPERBLOCK_CLEAN))
-        r = store_checkpoint(store, true);
+        r = mapfs_store_checkpoint(store, true);
     else
         r = mapfs_store_error(store);
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;
 }
 
-int store_checkpoint_interval(MapfsStore *store) {
+int mapfs_store_checkpoint_interval(MapfsStore *store) {
     int r = 0;
 
     if (STORE_LOAD(store->changed))

@@ -42,7 +42,7 @@ static int cut_pending(MapfsStore *store) {
     STORE_SET(store->n_freed, 0);
     if (freed->len == 0)
         return 0;
-    if (store_runs_join(freed) > 0)
+    if (mapfs_store_runs_join(freed) > 0)
         return mapfs_damage(0, "image", "the same block was freed twice");
     for (guint i = 0; i < freed->len && r == 0; i += n_runs) {
         n_runs = MAPFS_MIN(freed->len - i, MAPFS_PENDING_RUNS_MAX);
@@ -63,11 +63,11 @@ static int cut_bitmaps(MapfsStore *store) {
 
         if (group.bitmap.address.n != 0 && group.bitmap.generation.n == running.n)
             continue;
-        r = store_node_allocate(store, &address, &bitmap);
+        r = mapfs_store_node_allocate(store, &address, &bitmap);
         if (r < 0)
             return r;
         if (group.bitmap.address.n != 0)
-            store_node_free(store, group.bitmap.address);
+            mapfs_store_node_free(store, group.bitmap.address);
         mapfs_space_set_bitmap(store->space, group.group, (MapfsNodeRef){address, running, 0});
         moved = 1;
     }
@@ -135,7 +135,7 @@ static void cut_store_bitmaps(MapfsStore *store) {
     }
 }
 
-int store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
+int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
     MapfsSpaceStatus space;
     int r;
 

@@ -59,11 +59,11 @@ static void format_superblock(const MapfsImage *image, const MapfsStoreFormat *h
 
 /* A store whose tree is not there yet. */
 static int format_open(MapfsImage *image, const MapfsStoreFormat *how, MapfsStore **ret_store) {
-    MapfsStore *store = store_new(image, &(MapfsStoreOptions){.discard = false});
+    MapfsStore *store = mapfs_store_new(image, &(MapfsStoreOptions){.discard = false});
     int r;
 
     format_superblock(image, how, &store->superblock);
-    r = store_load(store);
+    r = mapfs_store_load(store);
     if (r < 0) {
         mapfs_store_abandon(store);
         return r;
@@ -78,7 +78,7 @@ static int format_tree(MapfsStore *store, const void *root_inode, size_t root_in
     MapfsTxn txn;
     int r;
 
-    r = store_begin(store, MAPFS_TXN_FREES, 1, &txn);
+    r = mapfs_store_begin(store, MAPFS_TXN_FREES, 1, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

@@ -72,7 +72,7 @@ static void *node_writable(void *user, MapfsBlock address) {
     return store_block(store, address);
 }
 
-int store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void **ret_node) {
+int mapfs_store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void **ret_node) {
     MapfsBlock address;
     int r;
 
@@ -87,7 +87,7 @@ int store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void **ret_n
     return 0;
 }
 
-void store_node_free(MapfsStore *store, MapfsBlock address) {
+void mapfs_store_node_free(MapfsStore *store, MapfsBlock address) {
     MapfsRun run = {address, 1};
 
     /* Also one that was born in this generation goes the long way: the checkpoint will still store its checksum. */
@@ -98,11 +98,11 @@ void store_node_free(MapfsStore *store, MapfsBlock address) {
 
 static int node_allocate(void *user, MapfsBlock near, MapfsBlock *ret_address, void **ret_node) {
     (void)near; /* nodes are kept together by the space anyway */
-    return store_node_allocate(user, ret_address, ret_node);
+    return mapfs_store_node_allocate(user, ret_address, ret_node);
 }
 
 static void node_release(void *user, MapfsNodeRef ref) {
-    store_node_free(user, ref.address);
+    mapfs_store_node_free(user, ref.address);
 }
 
 const MapfsTreeStoreOps mapfs_store_tree_ops = {

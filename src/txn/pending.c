@@ -28,7 +28,7 @@ static uint64_t releasable_before(const MapfsStore *store) {
 #else
     uint64_t limit = STORE_LOAD(store->durable);
 #endif
-    return MAPFS_MIN(limit, store_oldest_reader(store));
+    return MAPFS_MIN(limit, mapfs_store_oldest_reader(store));
 }
 
 static int pending_load(const MapfsItem *item, PendingItem *ret_pending) {
@@ -96,11 +96,11 @@ static int pending_apply(MapfsStore *store, const PendingItem *items, unsigned n
     MapfsTxn txn;
     int r;
 
-    r = store_begin(store, MAPFS_TXN_FREES, n_items, &txn);
+    r = mapfs_store_begin(store, MAPFS_TXN_FREES, n_items, &txn);
     /* No room for that many changes: one always finds some in the reserve. */
     if (r == -ENOSPC && n_items > 1) {
         n_items = 1;
-        r = store_begin(store, MAPFS_TXN_FREES, n_items, &txn);
+        r = mapfs_store_begin(store, MAPFS_TXN_FREES, n_items, &txn);
     }
     if (r < 0)
         return r;
@@ -128,7 +128,7 @@ static int release_all(MapfsStore *store) {
     }
 }
 
-int store_release_pending(MapfsStore *store) {
+int mapfs_store_release_pending(MapfsStore *store) {
     int r;
 
     pthread_mutex_lock(&store->release_mutex);

@@ -16,8 +16,8 @@ unsigned mapfs_store_reader_enter(MapfsStore *store) {
     for (unsigned i = 0;; i++) {
         uint64_t free_slot = 0;
 
-        if (__atomic_compare_exchange_n(&store->readers[slot], &free_slot, STORE_LOAD(store->running), false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST))
+        if (__atomic_compare_exchange_n(&store->readers[slot], &free_slot, STORE_LOAD(store->running), false,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             return slot;
         slot = (slot + 1) % READER_SLOTS;
         if (i % READER_SLOTS == READER_SLOTS - 1)
@@ -29,7 +29,7 @@ void mapfs_store_reader_leave(MapfsStore *store, unsigned token) {
     STORE_SET(store->readers[token], 0);
 }
 
-uint64_t store_oldest_reader(const MapfsStore *store) {
+uint64_t mapfs_store_oldest_reader(const MapfsStore *store) {
     uint64_t oldest = UINT64_MAX;
 
     for (unsigned i = 0; i < READER_SLOTS; i++) {

@@ -8,4 +8,4 @@
 #include "base/types.h"
 
 /* Sorts runs and joins those that touch or overlap. Returns how many blocks were in more than one. */
-uint64_t store_runs_join(GArray *runs);
+uint64_t mapfs_store_runs_join(GArray *runs);

@@ -8,7 +8,7 @@ static int run_compare(const void *a, const void *b) {
     return x->start.n < y->start.n ? -1 : x->start.n > y->start.n;
 }
 
-uint64_t store_runs_join(GArray *runs) {
+uint64_t mapfs_store_runs_join(GArray *runs) {
     MapfsRun *run = (MapfsRun *)(void *)runs->data;
     uint64_t n_twice = 0;
     guint n = 0;

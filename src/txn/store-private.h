@@ -46,32 +46,33 @@ struct MapfsStore {
     uint64_t lsn;     /* of the last record applied */
     uint64_t next_ino;
     uint64_t n_inodes; /* atomic access */
-    GArray *born;  /* MapfsBlock: born in the running generation */
-    GArray *freed; /* MapfsRun: freed in it, not yet in a pending item */
+    GArray *born;      /* MapfsBlock: born in the running generation */
+    GArray *freed;     /* MapfsRun: freed in it, not yet in a pending item */
 
     /* Single numbers that are also read without the tree lock; atomic access. */
-    uint64_t running;   /* generation */
-    uint64_t durable;   /* generation */
-    uint64_t n_pending; /* blocks freed and not yet given back */
-    uint64_t n_born;    /* length of born */
-    uint64_t n_freed;   /* length of freed */
+    uint64_t running;      /* generation */
+    uint64_t durable;      /* generation */
+    uint64_t n_pending;    /* blocks freed and not yet given back */
+    uint64_t n_born;       /* length of born */
+    uint64_t n_freed;      /* length of freed */
     uint64_t n_freed_ever; /* blocks that transactions of users freed */
-    uint64_t level;     /* of the root */
-    uint64_t n_unwritten; /* bytes of data stored since write-behind last began */
-    bool changed;       /* by a user's transaction, since the last cut */
+    uint64_t level;        /* of the root */
+    uint64_t n_unwritten;  /* bytes of data stored since write-behind last began */
+    bool changed;          /* by a user's transaction, since the last cut */
     uint64_t n_checkpoints;
 
     pthread_mutex_t data_mutex; /* guards data; a leaf */
     GArray *data;               /* MapfsRun: stored into in the running epoch */
     guint n_behind;             /* how many of them write-behind has begun with; data_mutex */
 
-    pthread_mutex_t checkpoint_mutex; /* one checkpoint at a time; taken before the gate is closed */
+    pthread_mutex_t checkpoint_mutex;        /* one checkpoint at a time; taken before the gate is closed */
     struct mapfs_disk_superblock superblock; /* as last published; checkpoint_mutex */
-    uint64_t write_time; /* the disk time of checkpoints, 0: now; mkfs fixes it */
-    unsigned n_settle; /* checkpoints that may follow the last change, to hand back what it freed; checkpoint_mutex */
+    uint64_t write_time;                     /* the disk time of checkpoints, 0: now; mkfs fixes it */
+    unsigned n_settle;  /* checkpoints that may follow the last change, to hand back what it freed; checkpoint_mutex */
     uint64_t room_mark; /* n_freed_ever when mapfs_store_make_room() last found nothing; checkpoint_mutex */
 
-    pthread_mutex_t release_mutex; /* one release of pending frees at a time; taken before begin, after checkpoint_mutex */
+    pthread_mutex_t
+        release_mutex; /* one release of pending frees at a time; taken before begin, after checkpoint_mutex */
 
     uint64_t readers[READER_SLOTS]; /* running generation at entry, 0: free; atomic access */
 
@@ -88,8 +89,8 @@ struct MapfsStore {
 #define STORE_ADD(field, value) __atomic_add_fetch(&(field), (value), __ATOMIC_SEQ_CST)
 
 /* store.c: an unopened store, for mapfs_store_abandon(); and what follows from its superblock: counters, tree, space without groups. */
-MapfsStore *store_new(MapfsImage *image, const MapfsStoreOptions *options);
-int store_load(MapfsStore *store) MAPFS_MUST_USE;
+MapfsStore *mapfs_store_new(MapfsImage *image, const MapfsStoreOptions *options);
+int mapfs_store_load(MapfsStore *store) MAPFS_MUST_USE;
 
 /* Memory of a block that the space has handed out, or of a superblock slot. */
 static inline void *store_block(const MapfsStore *store, MapfsBlock address) {
@@ -100,39 +101,39 @@ static inline void *store_block(const MapfsStore *store, MapfsBlock address) {
 /* nodes.c: where the tree's nodes come from. */
 extern const MapfsTreeStoreOps mapfs_store_tree_ops;
 /* A new node or bitmap block, noted as born, its bytes undefined. Tree locked. */
-int store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void **ret_node) MAPFS_MUST_USE;
+int mapfs_store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void **ret_node) MAPFS_MUST_USE;
 /* The block of a node or bitmap is part of the running state no more. Tree locked. */
-void store_node_free(MapfsStore *store, MapfsBlock address);
+void mapfs_store_node_free(MapfsStore *store, MapfsBlock address);
 
 /* txn.c: a transaction of the store's own: it counts as no change that would need a checkpoint. */
-int store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
+int mapfs_store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
 /* True when the running epoch should be closed before the interval's end. */
-bool store_epoch_full(MapfsStore *store);
+bool mapfs_store_epoch_full(MapfsStore *store);
 /* Keeps new transactions out and waits for those that have begun; lets them in again. */
-void store_gate_close(MapfsStore *store);
-void store_gate_open(MapfsStore *store);
+void mapfs_store_gate_close(MapfsStore *store);
+void mapfs_store_gate_open(MapfsStore *store);
 /* Blocks that the next cut may take for bitmaps, summaries and pending frees. */
-uint64_t store_cut_blocks(MapfsStore *store);
+uint64_t mapfs_store_cut_blocks(MapfsStore *store);
 
 /* cut.c: closes the running generation; the tree is locked and the gate closed. On failure the store is failed for good. */
-int store_cut(MapfsStore *store, StoreFrozen *ret_frozen) MAPFS_MUST_USE;
+int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) MAPFS_MUST_USE;
 
 /* checkpoint.c: cuts, and makes what was cut durable. checkpoint_mutex held. */
-int store_checkpoint(MapfsStore *store, bool clean) MAPFS_MUST_USE;
+int mapfs_store_checkpoint(MapfsStore *store, bool clean) MAPFS_MUST_USE;
 
 /* Without it. The last one of an orderly close, if this mount has written anything; and what the interval's end asks for: a checkpoint if
  * something has changed, or if much that was freed still waits for one. */
-int store_checkpoint_last(MapfsStore *store) MAPFS_MUST_USE;
-int store_checkpoint_interval(MapfsStore *store) MAPFS_MUST_USE;
+int mapfs_store_checkpoint_last(MapfsStore *store) MAPFS_MUST_USE;
+int mapfs_store_checkpoint_interval(MapfsStore *store) MAPFS_MUST_USE;
 
 /* pending.c: gives pending frees back that no durable state and no reader can see. 0 or -errno. */
-int store_release_pending(MapfsStore *store) MAPFS_MUST_USE;
+int mapfs_store_release_pending(MapfsStore *store) MAPFS_MUST_USE;
 
 /* readers.c: the oldest generation that a reader may stand in, UINT64_MAX without readers. */
-uint64_t store_oldest_reader(const MapfsStore *store);
+uint64_t mapfs_store_oldest_reader(const MapfsStore *store);
 
 /* threads.c */
-int store_threads_start(MapfsStore *store) MAPFS_MUST_USE;
-void store_threads_stop(MapfsStore *store);
-void store_kick_checkpoint(MapfsStore *store);
-void store_kick_release(MapfsStore *store);
+int mapfs_store_threads_start(MapfsStore *store) MAPFS_MUST_USE;
+void mapfs_store_threads_stop(MapfsStore *store);
+void mapfs_store_kick_checkpoint(MapfsStore *store);
+void mapfs_store_kick_release(MapfsStore *store);

@@ -57,7 +57,8 @@ int mapfs_superblock_load(const MapfsImage *image, struct mapfs_disk_superblock 
         int r;
 
         if (!mapped)
-            return (void)mapfs_damage(0, "image", "is shorter than two blocks"), -ENODATA; /* the note alone is wanted */
+            return (void)mapfs_damage(0, "image", "is shorter than two blocks"),
+                   -ENODATA; /* the note alone is wanted */
         /* A live writer may be storing it: a copy is judged. */
         memcpy(&slot, mapped, sizeof(slot));
         r = verdict_error(mapfs_superblock_judge(&slot));
@@ -119,7 +120,7 @@ static int load_groups(MapfsStore *store) {
     return r;
 }
 
-MapfsStore *store_new(MapfsImage *image, const MapfsStoreOptions *options) {
+MapfsStore *mapfs_store_new(MapfsImage *image, const MapfsStoreOptions *options) {
     MapfsStore *store = g_new0(MapfsStore, 1);
     pthread_rwlockattr_t attr;
     pthread_condattr_t monotonic;
@@ -173,7 +174,7 @@ static void load_superblock(MapfsStore *store) {
     };
 }
 
-int store_load(MapfsStore *store) {
+int mapfs_store_load(MapfsStore *store) {
     load_superblock(store);
     store->verified = g_try_new0(uint64_t, store->n_blocks / 64 + 1);
     if (!store->verified)
@@ -192,17 +193,17 @@ static int store_setup(MapfsStore *store) {
     r = superblock_fits(store);
     if (r < 0)
         return r;
-    r = store_load(store);
+    r = mapfs_store_load(store);
     if (r < 0 || store->options.read_only)
         return r;
     r = load_groups(store);
     if (r < 0)
         return r;
-    return store->options.threads ? store_threads_start(store) : 0;
+    return store->options.threads ? mapfs_store_threads_start(store) : 0;
 }
 
 int mapfs_store_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsStore **ret_store) {
-    MapfsStore *store = store_new(image, options);
+    MapfsStore *store = mapfs_store_new(image, options);
     int r;
 
     r = store_setup(store);
@@ -219,7 +220,7 @@ int mapfs_store_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsS
 void mapfs_store_abandon(MapfsStore *store) {
     if (!store)
         return;
-    store_threads_stop(store);
+    mapfs_store_threads_stop(store);
     mapfs_space_free(store->space);
     g_free(store->verified);
     g_array_unref(store->born);
@@ -239,9 +240,9 @@ void mapfs_store_abandon(MapfsStore *store) {
 int mapfs_store_close(MapfsStore *store) {
     int r = 0;
 
-    store_threads_stop(store);
+    mapfs_store_threads_stop(store);
     if (!store->options.read_only)
-        r = store_checkpoint_last(store);
+        r = mapfs_store_checkpoint_last(store);
     mapfs_store_abandon(store);
     return r;
 }

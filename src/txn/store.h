@@ -158,4 +158,5 @@ typedef struct {
     uint64_t seed;       /* of hash_seed, checksum_seed, log_nonce: same seed, same bytes */
     uint64_t time;       /* disk time */
 } MapfsStoreFormat;
-int mapfs_store_format(MapfsImage *image, const MapfsStoreFormat *how, const void *root_inode, size_t root_inode_len) MAPFS_MUST_USE;
+int mapfs_store_format(MapfsImage *image, const MapfsStoreFormat *how, const void *root_inode,
+                       size_t root_inode_len) MAPFS_MUST_USE;

@@ -11,7 +11,7 @@
 
 #define DEFAULT_COMMIT_SECONDS 5u
 
-void store_kick_checkpoint(MapfsStore *store) {
+void mapfs_store_kick_checkpoint(MapfsStore *store) {
     pthread_mutex_lock(&store->thread_mutex);
     if (!store->kick_checkpoint) {
         store->kick_checkpoint = true;
@@ -20,7 +20,7 @@ void store_kick_checkpoint(MapfsStore *store) {
     pthread_mutex_unlock(&store->thread_mutex);
 }
 
-void store_kick_release(MapfsStore *store) {
+void mapfs_store_kick_release(MapfsStore *store) {
     pthread_mutex_lock(&store->thread_mutex);
     store->kick_release = true;
     pthread_cond_broadcast(&store->thread_cond);
@@ -79,11 +79,11 @@ static void *checkpoint_main(void *user) {
 
         if (wake == WAKE_STOP)
             return NULL;
-        if (wake == WAKE_KICK && !store_epoch_full(store)) {
+        if (wake == WAKE_KICK && !mapfs_store_epoch_full(store)) {
             write_behind(store);
             continue;
         }
-        (void)store_checkpoint_interval(store);
+        (void)mapfs_store_checkpoint_interval(store);
         deadline = deadline_after(seconds);
     }
 }
@@ -99,14 +99,14 @@ static void *release_main(void *user) {
         }
         store->kick_release = false;
         pthread_mutex_unlock(&store->thread_mutex);
-        (void)store_release_pending(store);
+        (void)mapfs_store_release_pending(store);
         pthread_mutex_lock(&store->thread_mutex);
     }
     pthread_mutex_unlock(&store->thread_mutex);
     return NULL;
 }
 
-int store_threads_start(MapfsStore *store) {
+int mapfs_store_threads_start(MapfsStore *store) {
     int r;
 
     r = mapfs_thread_start(&store->checkpoint_thread, checkpoint_main, store);
@@ -116,12 +116,12 @@ int store_threads_start(MapfsStore *store) {
     r = mapfs_thread_start(&store->release_thread, release_main, store);
     if (r < 0) {
         store->release_thread = store->checkpoint_thread;
-        store_threads_stop(store);
+        mapfs_store_threads_stop(store);
     }
     return r;
 }
 
-void store_threads_stop(MapfsStore *store) {
+void mapfs_store_threads_stop(MapfsStore *store) {
     if (!store->threads_run)
         return;
     pthread_mutex_lock(&store->thread_mutex);

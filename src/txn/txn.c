@@ -35,7 +35,7 @@ static void gate_leave(MapfsStore *store) {
     pthread_mutex_unlock(&store->gate_mutex);
 }
 
-void store_gate_close(MapfsStore *store) {
+void mapfs_store_gate_close(MapfsStore *store) {
     pthread_mutex_lock(&store->gate_mutex);
     store->closing = true;
     while (store->n_begun > 0)
@@ -43,7 +43,7 @@ void store_gate_close(MapfsStore *store) {
     pthread_mutex_unlock(&store->gate_mutex);
 }
 
-void store_gate_open(MapfsStore *store) {
+void mapfs_store_gate_open(MapfsStore *store) {
     pthread_mutex_lock(&store->gate_mutex);
     store->closing = false;
     pthread_cond_broadcast(&store->gate_cond);
@@ -52,7 +52,7 @@ void store_gate_open(MapfsStore *store) {
 
 /* --- begin and end --- */
 
-uint64_t store_cut_blocks(MapfsStore *store) {
+uint64_t mapfs_store_cut_blocks(MapfsStore *store) {
     MapfsSpaceStatus space;
     uint64_t levels = STORE_LOAD(store->level) + 1;
 
@@ -69,7 +69,7 @@ static uint64_t dirty_limit(MapfsStore *store) {
     return MAPFS_MIN(MAPFS_MAX(store->n_reserve / 8, space.n_free / 16), DIRTY_NODES_MAX);
 }
 
-bool store_epoch_full(MapfsStore *store) {
+bool mapfs_store_epoch_full(MapfsStore *store) {
     return STORE_LOAD(store->n_born) >= dirty_limit(store);
 }
 
@@ -84,7 +84,7 @@ static int throttle(MapfsStore *store) {
     if (n_born < limit)
         return 0;
     if (store->threads_run && n_born < 2 * limit) {
-        store_kick_checkpoint(store);
+        mapfs_store_kick_checkpoint(store);
         return 0;
     }
     return mapfs_store_sync(store);
@@ -100,7 +100,7 @@ static unsigned claim_blocks(MapfsStore *store, unsigned n_changes) {
 }
 
 static int begin_claim(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *txn) {
-    uint64_t keep = store_cut_blocks(store) + (kind == MAPFS_TXN_GROWS ? store->n_reserve : 0);
+    uint64_t keep = mapfs_store_cut_blocks(store) + (kind == MAPFS_TXN_GROWS ? store->n_reserve : 0);
     unsigned n_claimed = claim_blocks(store, n_changes);
     int r;
 
@@ -115,7 +115,7 @@ static int begin_claim(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes,
     return 0;
 }
 
-int store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
+int mapfs_store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
     int r;
 
     r = mapfs_store_error(store);
@@ -137,7 +137,7 @@ int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, Ma
     r = throttle(store);
     if (r < 0)
         return r;
-    return store_begin(store, kind, n_changes, ret_txn);
+    return mapfs_store_begin(store, kind, n_changes, ret_txn);
 }
 
 void mapfs_txn_lock(MapfsTxn *txn) {
@@ -163,8 +163,7 @@ void mapfs_txn_end(MapfsTxn *txn) {
 
 int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRun *ret_run) {
     MapfsSpaceWish wish = {
-        .goal = goal.block, .apart = goal.apart, .n_blocks = n_blocks, .n_keep = store_cut_blocks(txn->store)};
-
+        .goal = goal.block, .apart = goal.apart, .n_blocks = n_blocks, .n_keep = mapfs_store_cut_blocks(txn->store)};
 
     if (txn->kind == MAPFS_TXN_GROWS)
         wish.n_keep += txn->store->n_reserve;
@@ -186,12 +185,12 @@ static void note_data(MapfsStore *store, MapfsRun run) {
     else
         g_array_append_val(store->data, run);
     if (store->data->len > DATA_RUNS_MAX && (store->data->len & (store->data->len - 1)) == 0) {
-        (void)store_runs_join(store->data); /* the same block may well be stored into twice */
+        (void)mapfs_store_runs_join(store->data); /* the same block may well be stored into twice */
         store->n_behind = 0;
     }
     pthread_mutex_unlock(&store->data_mutex);
     if (STORE_ADD(store->n_unwritten, run.n_blocks * MAPFS_BLOCK_SIZE) >= WRITE_BEHIND_BYTES && store->threads_run)
-        store_kick_checkpoint(store);
+        mapfs_store_kick_checkpoint(store);
 }
 
 void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run) {
