@@ -16,6 +16,8 @@ static const MapfsProblemKind kinds[MAPFS_PROBLEM_KINDS_MAX] = {
     PROBLEM(MAPFS_PROBLEM_SUPERBLOCK_SLOT, "superblock-slot", "a superblock lies in the slot of the other parity"),
     PROBLEM(MAPFS_PROBLEM_IMAGE_SHORT, "image-short", "the image is shorter than its superblock says"),
     PROBLEM(MAPFS_PROBLEM_LOG_PLACE, "log-place", "the log region does not start right after the superblocks"),
+    PROBLEM(MAPFS_PROBLEM_SUPERBLOCK_UNKNOWN, "superblock-unknown",
+            "a slot holds a superblock of another version, or with features unknown to this one"),
     PROBLEM(MAPFS_PROBLEM_NODE_OUTSIDE, "node-outside", "a pointer leads out of the image"),
     PROBLEM(MAPFS_PROBLEM_NODE_CHECKSUM, "node-checksum", "a tree node's checksum does not match its bytes"),
     PROBLEM(MAPFS_PROBLEM_NODE_LAYOUT, "node-layout", "a tree node is not the one pointed to, or not well formed"),

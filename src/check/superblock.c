@@ -46,10 +46,14 @@ static void slot_explain(MapfsCheck *check, unsigned slot, bool is_fatal) {
         if (is_fatal)
             mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot}, "superblock slot %u is empty", slot);
         break;
-    case MAPFS_SUPERBLOCK_FOREIGN:
-    case MAPFS_SUPERBLOCK_DAMAGED:
     case MAPFS_SUPERBLOCK_VERSION:
     case MAPFS_SUPERBLOCK_UNSUPPORTED:
+        /* It may be the newer one, which a valid older one must not hide. */
+        mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_UNKNOWN, (MapfsCheckPlace){.block = slot},
+                          "superblock slot %u: %s", slot, mapfs_damage_last());
+        break;
+    case MAPFS_SUPERBLOCK_FOREIGN:
+    case MAPFS_SUPERBLOCK_DAMAGED:
         mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot}, "superblock slot %u: %s", slot,
                           mapfs_damage_last());
         break;

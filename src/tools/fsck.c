@@ -209,23 +209,22 @@ static int fsck_report(Fsck *fsck, const MapfsCheckReport *report) {
 
 /* What is no image of this version cannot be checked; what is damaged can. */
 static int image_judge(const MapfsImage *image) {
-    static const int errors[] = {
-        [MAPFS_SUPERBLOCK_EMPTY] = -ENODATA,
-        [MAPFS_SUPERBLOCK_FOREIGN] = -EMEDIUMTYPE,
-        [MAPFS_SUPERBLOCK_VERSION] = -EPROTONOSUPPORT,
-        [MAPFS_SUPERBLOCK_UNSUPPORTED] = -EOPNOTSUPP,
-    };
     MapfsSuperblockPair pair;
-    int r = 0;
+    bool is_image = false;
 
     mapfs_damage_clear();
     mapfs_superblock_pair_load(image, &pair);
-    for (unsigned slot = MAPFS_SUPERBLOCK_SLOTS; slot-- > 0;) {
-        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID || pair.verdicts[slot] == MAPFS_SUPERBLOCK_DAMAGED)
-            return 0;
-        r = errors[pair.verdicts[slot]];
+    for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
+        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VERSION)
+            return -EPROTONOSUPPORT;
+        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_UNSUPPORTED)
+            return -EOPNOTSUPP;
+        is_image |= pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID || pair.verdicts[slot] == MAPFS_SUPERBLOCK_DAMAGED;
     }
-    return r;
+    if (is_image)
+        return 0;
+    return pair.verdicts[0] == MAPFS_SUPERBLOCK_EMPTY && pair.verdicts[1] == MAPFS_SUPERBLOCK_EMPTY ? -ENODATA
+                                                                                                    : -EMEDIUMTYPE;
 }
 
 static int fsck_run(const FsckOptions *options, MapfsImage *image) {

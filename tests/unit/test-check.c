@@ -342,6 +342,14 @@ static void damage_other_slot(MapfsImage *image) {
     ((uint8_t *)image_block(image, 0))[200] ^= 1;
 }
 
+static void unknown_slot(MapfsImage *image) {
+    struct mapfs_disk_superblock *other = image_block(image, 0);
+
+    memcpy(other, image_superblock(image), sizeof(*other));
+    other->feature_incompat = mapfs_le64_store(1);
+    mapfs_superblock_seal(other);
+}
+
 static void add_batch(MapfsImage *image) {
     struct {
         struct mapfs_disk_batch batch;
@@ -374,6 +382,7 @@ static const Mutation mutations[] = {
     {MAPFS_PROBLEM_SUPERBLOCK_SLOT, NULL, wrong_slot},
     {MAPFS_PROBLEM_IMAGE_SHORT, NULL, image_short},
     {MAPFS_PROBLEM_LOG_PLACE, move_log, NULL},
+    {MAPFS_PROBLEM_SUPERBLOCK_UNKNOWN, NULL, unknown_slot},
     {MAPFS_PROBLEM_NODE_OUTSIDE, NULL, point_outside},
     {MAPFS_PROBLEM_NODE_CHECKSUM, NULL, flip_node},
     {MAPFS_PROBLEM_NODE_LAYOUT, NULL, wrong_generation},

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Damaged images: takes valid ones with content, changes random bytes anywhere (half of the time with the checksums made
+ * right again, so that deeper layers are reached), then checks, opens, walks, changes and closes each. Nothing may crash or hang; and
+ * where the checker finds nothing, the walk finds nothing either.
+ *
+ *     flip [--images N] [--seed S] [--first I]
+ *
+ * The work is done in child processes, so that a crash costs one image; its number is printed, and --first I --images 1 with the same seed
+ * repeats it. Ends with the line "N images, F failures". */
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "check/check.h"
+#include "format/superblock.h"
+#include "sample.h"
+
+#define BASES 8u
+#define IMAGE_BLOCKS 512u
+#define CHILD_IMAGES 500u
+#define HANG_SECONDS 60u
+#define FAILURES_MAX 20u /* more say nothing new */
+#define EXIT_INCONSISTENT 3
+
+typedef struct {
+    uint64_t n_images, seed, first;
+} FlipOptions;
+
+/* Where children tell how far they are; shared. */
+typedef struct {
+    uint64_t image; /* at work now */
+    uint64_t n_clean, n_opened, n_walked;
+} FlipProgress;
+
+typedef struct {
+    uint8_t *bases[BASES];
+    MapfsImage *image;
+    FlipProgress *progress;
+} Flip;
+
+static uint8_t *block_of(MapfsImage *image, uint64_t block) {
+    return mapfs_image_writable(image, (MapfsRun){.start = {block}, .n_blocks = 1});
+}
+
+static bool is_metadata(const uint8_t *block) {
+    uint32_t magic = mapfs_le32_load(((const struct mapfs_disk_header *)(const void *)block)->magic);
+
+    return magic == MAPFS_NODE_MAGIC || magic == MAPFS_BITMAP_MAGIC;
+}
+
+/* A superblock slot, or a block that is a node or bitmap (perhaps an old one); any block if none is met by chance. */
+static uint64_t pick_metadata(MapfsImage *image, Random *random) {
+    for (unsigned tries = 0; tries < 400; tries++) {
+        uint64_t block = random_below(random, image->n_blocks);
+
+        if (block < MAPFS_SUPERBLOCK_SLOTS || is_metadata(block_of(image, block)))
+            return block;
+    }
+    return 0;
+}
+
+static void reseal(MapfsImage *image, uint64_t block, uint64_t checksum_seed) {
+    void *bytes = block_of(image, block);
+
+    if (block < MAPFS_SUPERBLOCK_SLOTS)
+        mapfs_superblock_seal(bytes);
+    else if (is_metadata(bytes))
+        mapfs_header_seal(bytes, checksum_seed);
+}
+
+/* Bytes as damage has them: one bit, one byte, or a number that is a limit of something. */
+static void poke(uint8_t *bytes, uint64_t size, Random *random) {
+    static const uint64_t numbers[] = {0,
+                                       1,
+                                       2,
+                                       0x7f,
+                                       0xff,
+                                       0xffff,
+                                       4096,
+                                       4097,
+                                       UINT32_MAX,
+                                       MAPFS_INO_LIMIT,
+                                       INT64_MAX,
+                                       UINT64_MAX,
+                                       512,
+                                       511,
+                                       0x80,
+                                       0x8000,
+                                       INT64_MAX - 1,
+                                       MAPFS_OBJECT_PENDING};
+    /* Headers and slots are met more often than free space. */
+    uint64_t offset = random_below(random, random_below(random, 2) ? size : MAPFS_MIN(size, 600));
+    uint64_t number = numbers[random_below(random, MAPFS_N_ELEMENTS(numbers))];
+
+    switch (random_below(random, 4)) {
+    case 0:
+        bytes[offset] ^= (uint8_t)(1u << random_below(random, 8));
+        break;
+    case 1:
+        bytes[offset] = (uint8_t)random_next(random);
+        break;
+    case 2:
+        offset -= offset % 8;
+        memcpy(bytes + offset, &number, sizeof(number));
+        break;
+    default:
+        bytes[offset] = (uint8_t)(bytes[offset] + random_below(random, 7) - 3);
+        break;
+    }
+}
+
+static void damage_sealed(MapfsImage *image, Random *random, uint64_t checksum_seed) {
+    uint64_t block = pick_metadata(image, random);
+
+    for (uint64_t i = random_below(random, 3) + 1; i > 0; i--)
+        poke(block_of(image, block), MAPFS_BLOCK_SIZE, random);
+    reseal(image, block, checksum_seed);
+}
+
+/* A node in the place of another, its address made right. */
+static void damage_by_copy(MapfsImage *image, Random *random, uint64_t checksum_seed) {
+    uint64_t from = pick_metadata(image, random), to = pick_metadata(image, random);
+    struct mapfs_disk_header *header = (void *)block_of(image, to);
+    struct mapfs_le64 generation = header->generation;
+
+    if (from < MAPFS_SUPERBLOCK_SLOTS || to < MAPFS_SUPERBLOCK_SLOTS || from == to)
+        return;
+    memcpy(header, block_of(image, from), MAPFS_BLOCK_SIZE);
+    header->address = mapfs_le64_store(to);
+    header->generation = generation;
+    reseal(image, to, checksum_seed);
+}
+
+static void damage(MapfsImage *image, Random *random) {
+    const struct mapfs_disk_superblock *superblock = (const void *)block_of(image, 0);
+    uint64_t checksum_seed = mapfs_le64_load(superblock->checksum_seed);
+    uint64_t n = 1 + random_below(random, 6);
+
+    if (random_below(random, 16) == 0)
+        damage_by_copy(image, random, checksum_seed);
+    for (uint64_t i = 0; i < n; i++) {
+        if (random_below(random, 2))
+            damage_sealed(image, random, checksum_seed);
+        else
+            poke(block_of(image, random_below(random, 3) ? pick_metadata(image, random)
+                                                         : random_below(random, image->n_blocks)),
+                 MAPFS_BLOCK_SIZE, random);
+    }
+}
+
+/* Opens, walks, changes; true unless the walk met damage that the checker did not. */
+static bool use(Flip *flip, Random *random, bool is_clean) {
+    const MapfsStoreOptions options = {.read_only = random_below(random, 2)};
+    WalkResult walked;
+    MapfsFs *fs;
+    int r;
+
+    r = mapfs_fs_open(flip->image, &options, &fs);
+    if (r < 0) {
+        if (is_clean)
+            printf("image %" PRIu64 ": the checker finds nothing, but it does not open: %s (%s)\n",
+                   flip->progress->image, strerror(-r), mapfs_damage_last());
+        return !is_clean;
+    }
+    flip->progress->n_opened++;
+    sample_walk(fs, &walked);
+    flip->progress->n_walked += walked.n_inodes;
+    if (!options.read_only) {
+        sample_change(fs, random, 20);
+        (void)!mapfs_fs_sync(fs);
+        sample_walk(fs, &(WalkResult){0});
+    }
+    if (random_below(random, 2))
+        (void)!mapfs_fs_close(fs);
+    else
+        mapfs_fs_abandon(fs);
+    if (is_clean && walked.error != 0)
+        printf("image %" PRIu64 ": the checker finds nothing, the walk meets: %s\n", flip->progress->image,
+               strerror(-walked.error));
+    return !is_clean || walked.error == 0;
+}
+
+static bool one_image(Flip *flip, uint64_t seed) {
+    Random random = {.state = (seed * UINT64_C(0x9e3779b97f4a7c15)) ^ (flip->progress->image << 20 | 1)};
+    const MapfsCheckOptions options = {0};
+    MapfsCheckReport report;
+    bool is_clean;
+
+    for (unsigned i = 0; i < 8; i++)
+        (void)random_next(&random);
+    memcpy(block_of(flip->image, 0), flip->bases[random_below(&random, BASES)],
+           (size_t)IMAGE_BLOCKS * MAPFS_BLOCK_SIZE);
+    flip->image->error = 0; /* of the image before */
+    damage(flip->image, &random);
+    if (mapfs_check_run(flip->image, &options, &report) < 0) {
+        printf("image %" PRIu64 ": the check broke off\n", flip->progress->image);
+        return false;
+    }
+    is_clean = report.n_problems == 0;
+    flip->progress->n_clean += is_clean;
+    return use(flip, &random, is_clean);
+}
+
+static void child_run(Flip *flip, const FlipOptions *options, uint64_t end) {
+    bool is_good = true;
+
+    /* Made here: mappings of images are not inherited. */
+    if (mapfs_image_open_anonymous(IMAGE_BLOCKS, &flip->image) < 0)
+        _exit(2);
+    for (; flip->progress->image < end; flip->progress->image++) {
+        (void)alarm(HANG_SECONDS);
+        if (one_image(flip, options->seed))
+            continue;
+        is_good = false;
+        break;
+    }
+    (void)fflush(stdout);
+    _exit(is_good ? 0 : EXIT_INCONSISTENT);
+}
+
+/* Runs images up to `end` in a child; returns whether one of them failed (the one at progress->image). */
+static bool child_failed(Flip *flip, const FlipOptions *options, uint64_t end) {
+    int status;
+    pid_t pid;
+
+    (void)fflush(stdout);
+    pid = fork();
+    if (pid < 0) {
+        perror("fork");
+        exit(2);
+    }
+    if (pid == 0)
+        child_run(flip, options, end);
+    if (waitpid(pid, &status, 0) != pid) {
+        perror("waitpid");
+        exit(2);
+    }
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return false;
+    if (WIFSIGNALED(status))
+        printf("image %" PRIu64 ": %s\n", flip->progress->image,
+               WTERMSIG(status) == SIGALRM ? "hangs" : strsignal(WTERMSIG(status)));
+    else
+        printf("image %" PRIu64 ": exit status %d\n", flip->progress->image, WEXITSTATUS(status));
+    printf("  again: --seed %" PRIu64 " --first %" PRIu64 " --images 1\n", options->seed, flip->progress->image);
+    return true;
+}
+
+/* Makes the valid images; they must be clean, or what follows would show nothing. */
+static void bases_make(Flip *flip, uint64_t seed) {
+    Random random = {.state = seed * 2 + 1};
+    const MapfsCheckOptions options = {0};
+    size_t len = (size_t)IMAGE_BLOCKS * MAPFS_BLOCK_SIZE;
+
+    for (unsigned i = 0; i < BASES; i++) {
+        MapfsCheckReport report;
+        MapfsImage *image;
+
+        if (mapfs_image_open_anonymous(IMAGE_BLOCKS, &image) < 0)
+            exit(2);
+        sample_fill(image, &random);
+        if (mapfs_check_run(image, &options, &report) < 0 || report.n_problems > 0) {
+            (void)fprintf(stderr, "image %u as made by mapfs is not clean: %s\n", i, report.first);
+            exit(2);
+        }
+        flip->bases[i] = malloc(len);
+        if (!flip->bases[i])
+            exit(2);
+        memcpy(flip->bases[i], image->base, len);
+        mapfs_image_close(image);
+    }
+}
+
+static FlipOptions options_parse(int argc, char **argv) {
+    static const struct option options[] = {{"images", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {"first", required_argument, NULL, 'f'},
+                                            {0}};
+    FlipOptions result = {.n_images = 10000, .seed = 1};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        uint64_t number;
+
+        if (option == '?')
+            exit(2);
+        number = strtoull(optarg, NULL, 0);
+        if (option == 'n')
+            result.n_images = number;
+        else if (option == 's')
+            result.seed = number;
+        else
+            result.first = number;
+    }
+    return result;
+}
+
+int main(int argc, char **argv) {
+    FlipOptions options = options_parse(argc, argv);
+    uint64_t end = options.first + options.n_images, n_failures = 0;
+    Flip flip = {0};
+
+    flip.progress = mmap(NULL, sizeof(*flip.progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (flip.progress == MAP_FAILED) {
+        perror("mmap");
+        return 2;
+    }
+    printf("seed %" PRIu64 "\n", options.seed);
+    bases_make(&flip, options.seed);
+    flip.progress->image = options.first;
+    while (flip.progress->image < end && n_failures < FAILURES_MAX) {
+        if (child_failed(&flip, &options, MAPFS_MIN(flip.progress->image + CHILD_IMAGES, end))) {
+            n_failures++;
+            flip.progress->image++;
+        }
+    }
+    printf("%" PRIu64 " clean to the checker, %" PRIu64 " opened, %" PRIu64 " inodes walked\n", flip.progress->n_clean,
+           flip.progress->n_opened, flip.progress->n_walked);
+    printf("%" PRIu64 " images, %" PRIu64 " failures\n", flip.progress->image - options.first, n_failures);
+    return n_failures > 0;
+}
