@@ -109,8 +109,8 @@ def new_mount(request, build, work):
     for mount in reversed(mounts):
         try:
             mount.finish()
-        except (pytest.fail.Exception, AssertionError) as failure:
-            failures.append(str(failure))
+        except (pytest.fail.Exception, Exception) as failure:
+            failures.append(f"{type(failure).__name__}: {failure}")
     if failures:
         request.node.stash[FAILED] = True
         pytest.fail("\n".join(failures), pytrace=False)

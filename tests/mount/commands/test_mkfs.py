@@ -169,25 +169,23 @@ def test_filling_with_more_than_fits_is_refused_and_missing_sources_are_named(bu
     assert result.status != 0 and str(work / "none") in result.err
 
 
-def test_same_uuid_time_and_seed_give_the_same_bytes(build, work):
-    sample = _sample(work)
-    os.unlink(sample / "dir/fifo")
-    for name in ("one", "two"):
-        build.mkfs(
-            work / name,
-            "-U",
-            UUID,
-            "-L",
-            "same",
-            "-d",
-            sample,
-            size="32M",
-            env=build.env(SOURCE_DATE_EPOCH="1700000000"),
-        )
-    assert read_file(work / "one") == read_file(work / "two")
-    build.mkfs(work / "three", "-U", UUID, "-L", "same", size="32M", env=build.env(SOURCE_DATE_EPOCH="1700000001"))
-    build.mkfs(work / "four", "-U", UUID, "-L", "same", size="32M", env=build.env(SOURCE_DATE_EPOCH="1700000000"))
-    assert read_file(work / "three") != read_file(work / "four")
+def _make_same(build, path, *args, time="1700000000"):
+    build.mkfs(path, "-U", UUID, "-L", "same", *args, size="32M", env=build.env(SOURCE_DATE_EPOCH=time))
+    return read_file(path)
+
+
+def test_same_uuid_and_time_give_the_same_bytes(build, work):
+    assert _make_same(build, work / "one") == _make_same(build, work / "two")
+    assert _make_same(build, work / "three", time="1700000001") != read_file(work / "one")
+
+
+@pytest.mark.parametrize("kind", ["directory", "tar"])
+def test_same_uuid_time_and_source_give_the_same_bytes(build, work, kind):
+    source = _sample(work)
+    if kind == "tar":
+        run(["tar", "--format=posix", "-cf", work / "sample.tar", "-C", source, "."])
+        source = work / "sample.tar"
+    assert _make_same(build, work / "one", "-d", source) == _make_same(build, work / "two", "-d", source)
 
 
 def test_image_at_an_offset_leaves_the_bytes_before_it_alone(build, work, new_mount):

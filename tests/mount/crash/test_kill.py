@@ -4,8 +4,10 @@
 The tests of this file kill 62 daemons.
 """
 
+import contextlib
 import os
 import random
+import signal
 import subprocess
 import time
 
@@ -95,6 +97,15 @@ def test_acknowledged_work_outlives_kills_where_blocks_are_soon_reused(mount, wo
     _kill_repeatedly(mount, work, ["overwrite", "rename", "names"], 5, seed="small")
 
 
+def _kill_all(image):
+    """Kills the mount command and the daemon that it is about to become, or has; returns those that were still there."""
+    pids = daemons_of(image)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_kill_during_the_mount_after_a_kill_loses_nothing(mount, work, seed):
     """Recovery itself is interrupted, twice."""
@@ -108,14 +119,8 @@ def test_kill_during_the_mount_after_a_kill_loses_nothing(mount, work, seed):
         with open(mount.log, "a") as log:
             mounting = subprocess.Popen(command, stdout=log, stderr=log, env=mount.build.env())
         time.sleep(rng.uniform(0, 0.05) * SLOW)
-        pids = daemons_of(mount.image)
-        for pid in pids:
-            try:
-                os.kill(pid, 9)
-            except ProcessLookupError:
-                continue
+        wait_for(lambda: not _kill_all(mount.image), "the killed daemons to end")
         mounting.wait()
-        wait_for(lambda: not daemons_of(mount.image), "the killed daemons to end")
         mount.detach()
         mount.fsck()
     mount.start()

@@ -118,9 +118,14 @@ class Mount:
         self.pid = pids[0]
         self._stop_watchdog()
         # Another process, since a page fault of this one can hang with the interpreter's lock held.
-        script = f"sleep {self.limit * SLOW}; grep -qF '{self.image}' /proc/{self.pid}/cmdline && kill -9 {self.pid}"
+        script = 'sleep "$1"; grep -qF -e "$2" "/proc/$3/cmdline" && kill -9 "$3"'
+        arguments = [str(self.limit * SLOW), os.fspath(self.image), str(self.pid)]
         self._watchdog = subprocess.Popen(
-            ["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["sh", "-c", script, "watchdog", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def _stop_watchdog(self):
@@ -129,8 +134,10 @@ class Mount:
         if self._watchdog.poll() is not None:
             self._watchdog = None
             pytest.fail(f"the mount did not come to an end in {self.limit * SLOW:.0f} s: its daemon was killed")
-        # The shell's child `sleep` ends by itself; the shell is what would kill.
-        self._watchdog.kill()
+        self._end_watchdog()
+
+    def _end_watchdog(self):
+        os.killpg(self._watchdog.pid, signal.SIGKILL)
         self._watchdog.wait()
         self._watchdog = None
 
@@ -202,9 +209,7 @@ class Mount:
         if self.is_mounted:
             self.build.run("mapfs", "umount", self.path, check=False, timeout=30, uid=self.uid)
         if self._watchdog is not None:
-            self._watchdog.kill()
-            self._watchdog.wait()
-            self._watchdog = None
+            self._end_watchdog()
         for pid in daemons_of(self.image):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

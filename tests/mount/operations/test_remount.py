@@ -55,8 +55,9 @@ def test_mount_table_shows_the_image_and_the_type(mount):
 def test_image_named_by_a_relative_path_is_shown_by_its_absolute_one(build, image, new_mount):
     mount = new_mount(image)
     build.run("mapfs", "mount", image.name, "mnt", cwd=image.parent)
-    mount.note_daemon()
     assert mount_entry(mount.path)[1] == os.path.realpath(image)
+    build.run("mapfs", "umount", "mnt", cwd=image.parent)
+    assert not mount.is_mounted
 
 
 @pytest.mark.parametrize("name", ["with space", "new\nline", "comma,and=sign", "back\\slash", "ü"])
