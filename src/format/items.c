@@ -253,7 +253,7 @@ static int orphan_check(const Item *item) {
     cut = mapfs_le64_load(orphan.cut);
     if (flags == 0 || (flags & ~(MAPFS_ORPHAN_UNLINKED | MAPFS_ORPHAN_TRUNCATED)) != 0)
         return item_damage(item, "orphan", "flags field", flags);
-    if (cut % MAPFS_BLOCK_SIZE != 0 || cut > MAPFS_FILE_SIZE_MAX || (cut != 0 && (flags & MAPFS_ORPHAN_UNLINKED)))
+    if (cut % MAPFS_BLOCK_SIZE != 0 || cut > MAPFS_FILE_SIZE_MAX || (cut != 0 && !(flags & MAPFS_ORPHAN_TRUNCATED)))
         return item_damage(item, "orphan", "cut", cut);
     if (mapfs_le32_load(orphan.reserved) != 0)
         return item_damage(item, "orphan", "reserved field", mapfs_le32_load(orphan.reserved));

@@ -103,11 +103,12 @@ struct mapfs_disk_group {
 };
 _Static_assert(sizeof(struct mapfs_disk_group) == 24, "group");
 
-/* Work left over on an inode: its extents at and after `cut` bytes go; an unlinked one goes whole. */
+/* Work left over on an inode: with TRUNCATED its extents at and after `cut` bytes go, now; with UNLINKED it goes whole, once nobody uses it.
+ * One inode can have both, for the one must not wait for the other. */
 struct mapfs_disk_orphan {
     struct mapfs_le32 flags; /* MAPFS_ORPHAN_*, at least one */
     struct mapfs_le32 reserved;
-    struct mapfs_le64 cut; /* bytes, a multiple of the block size; 0 when unlinked */
+    struct mapfs_le64 cut; /* bytes, a multiple of the block size; 0 unless truncated */
 };
 _Static_assert(sizeof(struct mapfs_disk_orphan) == 16, "orphan");
 #define MAPFS_ORPHAN_UNLINKED 1u

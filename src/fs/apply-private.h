@@ -22,9 +22,8 @@ int mapfs_apply_broken(MapfsFs *fs, int error) MAPFS_MUST_USE;
 #define MAPFS_STRIP_CHANGES 1u
 int mapfs_apply_strip(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_disk_inode *inode) MAPFS_MUST_USE;
 
-/* The inode has just lost its last name, and *inode (which the caller stores) its last link: adds UNLINKED to its orphan item,
- * one change, and queues it for reclaim when nobody uses it. The item's cut is 0 then; if it was TRUNCATED before, it stays that, and
- * the cut is what it has been all the time: the first block that lies wholly past the inode's size. */
+/* The inode has just lost its last name: adds UNLINKED to its orphan item
+ * (a cut of TRUNCATED stays), one change, and queues it for reclaim when nobody uses it. */
 int mapfs_apply_orphan(MapfsFs *fs, MapfsTxn *txn, uint64_t ino) MAPFS_MUST_USE;
 
 /* Inode, entry, parent, target in three chunks. */

@@ -21,7 +21,6 @@ int mapfs_apply_orphan(MapfsFs *fs, MapfsTxn *txn, uint64_t ino) {
     if (r == 0)
         memset(&orphan, 0, sizeof(orphan));
     orphan.flags = mapfs_le32_store(mapfs_le32_load(orphan.flags) | MAPFS_ORPHAN_UNLINKED);
-    orphan.cut = mapfs_le64_store(0);
     r = mapfs_tree_put(tree, mapfs_orphan_key(ino), &orphan, sizeof(orphan));
     if (r < 0)
         return r;
@@ -31,7 +30,7 @@ int mapfs_apply_orphan(MapfsFs *fs, MapfsTxn *txn, uint64_t ino) {
 }
 
 /* The opposite: the inode has a name again. What was left to cut off it stays to be done. */
-static int orphan_adopt(MapfsFs *fs, uint64_t ino, const struct mapfs_disk_inode *inode, struct mapfs_disk_orphan *orphan) {
+static int orphan_adopt(MapfsFs *fs, uint64_t ino, struct mapfs_disk_orphan *orphan) {
     MapfsTree *tree = mapfs_store_tree(fs->store);
     uint32_t flags = mapfs_le32_load(orphan->flags) & ~MAPFS_ORPHAN_UNLINKED;
 
@@ -39,7 +38,6 @@ static int orphan_adopt(MapfsFs *fs, uint64_t ino, const struct mapfs_disk_inode
     if (flags == 0)
         return mapfs_tree_remove(tree, mapfs_orphan_key(ino));
     orphan->flags = mapfs_le32_store(flags);
-    orphan->cut = mapfs_le64_store(mapfs_blocks_for_bytes(mapfs_le64_load(inode->size)) << MAPFS_BLOCK_SHIFT);
     return mapfs_tree_replace(tree, mapfs_orphan_key(ino), orphan, sizeof(*orphan));
 }
 
@@ -117,7 +115,7 @@ int mapfs_apply_adopt(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record
         return -ENOENT;
     r = link_change(fs, record, cookie, &parent, &inode);
     if (r == 0)
-        r = orphan_adopt(fs, ino, &inode, &orphan);
+        r = orphan_adopt(fs, ino, &orphan);
     return r < 0 ? mapfs_apply_broken(fs, r) : 0;
 }
 

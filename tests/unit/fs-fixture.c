@@ -26,7 +26,9 @@ void fs_fixture_open(FsFixture *fixture, uint64_t n_blocks, const MapfsStoreOpti
 }
 
 void fs_fixture_close(FsFixture *fixture) {
-    assert_int_equal(mapfs_fs_close(fixture->fs), 0);
+    /* NULL after a remount that failed. */
+    if (fixture->fs)
+        assert_int_equal(mapfs_fs_close(fixture->fs), 0);
     mapfs_image_close(fixture->image);
 }
 
@@ -51,6 +53,7 @@ void fs_fixture_remount(FsFixture *fixture, bool crash) {
         mapfs_fs_abandon(fixture->fs);
     else
         assert_int_equal(mapfs_fs_close(fixture->fs), 0);
+    fixture->fs = NULL;
     assert_int_equal(mapfs_fs_open(fixture->image, &none, &fixture->fs), 0);
 }
 
