@@ -320,7 +320,9 @@ static int file_open_locked(FileImage *file, const char *path, const MapfsImageO
         meta->fd = open(path, flags);
     if (meta->fd < 0)
         return -errno;
-    return how->exclusive ? mapfs_lock_take(data->fd, how->offset_bytes) : 0;
+    if (!how->exclusive && !how->shared)
+        return 0;
+    return mapfs_lock_take(data->fd, how->offset_bytes, how->shared);
 }
 
 static int64_t clock_ms(void) {
@@ -440,7 +442,8 @@ static int file_map(FileImage *file, const MapfsImageOpen *how) {
 int mapfs_image_open_file(const char *path, const MapfsImageOpen *how, MapfsImage **ret_image) {
     int r;
 
-    if (how->offset_bytes % MAPFS_BLOCK_SIZE != 0 || (how->read_only && (how->exclusive || how->create)))
+    if (how->offset_bytes % MAPFS_BLOCK_SIZE != 0 || (how->read_only && (how->exclusive || how->create)) ||
+        (how->shared && !how->read_only))
         return -EINVAL;
 
     FileImage *file = g_new0(FileImage, 1);

@@ -42,7 +42,7 @@ typedef struct {
 
 /* The writer's lock of the image at `offset_bytes` of the open file: -EBUSY when another open file has it. Dropped by closing the
  * last descriptor of the open file. */
-int mapfs_lock_take(int fd, uint64_t offset_bytes) MAPFS_MUST_USE;
+int mapfs_lock_take(int fd, uint64_t offset_bytes, bool is_shared) MAPFS_MUST_USE;
 
 /* Nobody else takes this byte; should it fail all the same, others do not wait. */
 void mapfs_lock_set_finishing(int fd, uint64_t offset_bytes, bool finishing);

@@ -55,6 +55,7 @@ typedef struct {
     uint64_t offset_bytes; /* where the image starts in the file, a multiple of the block size */
     bool read_only;        /* maps PROT_READ alone and takes no writer's lock */
     bool exclusive;        /* take the writer's lock */
+    bool shared;           /* with read_only: take it shared, so that there are readers or one writer */
     bool create;           /* make the file, or let it grow to size_bytes (mkfs); never makes one smaller */
     uint64_t size_bytes;   /* of the image; 0: all that the file has from the offset on */
     unsigned wait_ms;      /* how long to wait for a holder that is finishing (cli: 10 s) */

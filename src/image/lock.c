@@ -15,7 +15,7 @@
  *
  * Every offset at which an image can start has bytes of its own, so two images in one file do not meet:
  *
- *     BASE + (offset / block size) * STRIDE +  WRITER       held by the writer
+ *     BASE + (offset / block size) * STRIDE +  WRITER       held by the writer, or shared by readers that keep writers out
  *                                              FINISHING    held by a writer that is about to let go
  *                                              NAMESPACE + low bits of the pid namespace's inode
  *                                              PID + pid    below 2^22 on every Linux
@@ -40,9 +40,11 @@ static struct flock lock_range(uint64_t offset_bytes, uint64_t place, uint64_t l
     return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)start, .l_len = (off_t)len};
 }
 
-static int byte_lock(int fd, uint64_t offset_bytes, uint64_t place) {
+static int byte_lock(int fd, uint64_t offset_bytes, uint64_t place, bool is_shared) {
     struct flock lock = lock_range(offset_bytes, place, 1);
 
+    if (is_shared)
+        lock.l_type = F_RDLCK;
     if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
         return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
     return 0;
@@ -66,19 +68,19 @@ static uint64_t namespace_bits(void) {
     return stat("/proc/self/ns/pid", &st) < 0 ? 0 : st.st_ino & LOCK_NAMESPACE_MASK;
 }
 
-int mapfs_lock_take(int fd, uint64_t offset_bytes) {
+int mapfs_lock_take(int fd, uint64_t offset_bytes, bool is_shared) {
     int r;
 
     if (offset_bytes >= LOCK_OFFSET_LIMIT)
         return -EFBIG;
-    r = byte_lock(fd, offset_bytes, LOCK_WRITER);
+    r = byte_lock(fd, offset_bytes, LOCK_WRITER, is_shared);
     if (r < 0)
         return r;
     /* Who has the first byte gets the others: only a holder takes them. */
-    r = byte_lock(fd, offset_bytes, LOCK_NAMESPACE + namespace_bits());
+    r = byte_lock(fd, offset_bytes, LOCK_NAMESPACE + namespace_bits(), is_shared);
     if (r < 0)
         return r;
-    return byte_lock(fd, offset_bytes, LOCK_PID + ((uint64_t)getpid() & (LOCK_PID_LIMIT - 1)));
+    return byte_lock(fd, offset_bytes, LOCK_PID + ((uint64_t)getpid() & (LOCK_PID_LIMIT - 1)), is_shared);
 }
 
 void mapfs_lock_set_finishing(int fd, uint64_t offset_bytes, bool finishing) {

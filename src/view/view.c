@@ -19,6 +19,7 @@ int mapfs_view_open(const char *path, const MapfsViewOptions *options, MapfsView
         .offset_bytes = options->offset_bytes,
         .read_only = read_only,
         .exclusive = !read_only,
+        .shared = read_only,
         .wait_ms = options->wait_ms,
     };
     const MapfsStoreOptions store_options = {
