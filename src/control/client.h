@@ -14,6 +14,7 @@ typedef struct {
     char *point;   /* absolute */
     char *type;    /* such as fuse.mapfs */
     char *source;  /* the image's absolute path */
+    char *device;  /* MAJOR:MINOR, its own as long as it is mounted anywhere */
     char *options; /* of the mount and of its filesystem */
 } MapfsMountEntry;
 
@@ -25,6 +26,9 @@ int mapfs_mount_lookup_point(const char *path, MapfsMountEntry *ret_entry) MAPFS
 
 /* A mapfs mount of an image (absolute path) in the mount namespace of a process (0: this one): 1, 0 or -errno. */
 int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_entry) MAPFS_MUST_USE;
+
+/* A process in whose mount namespace this device is (still) mounted, as far as one may look: 1 and the pid, 0 for none. */
+int mapfs_mount_lookup_device(const char *device, int *ret_pid) MAPFS_MUST_USE;
 
 /* Asks the daemon that serves a mount point. -ENOTCONN: it is gone. -ENOTTY: not a mapfs mount. Others as open(2). */
 int mapfs_control_info(const char *point, struct mapfs_control_info *ret_info) MAPFS_MUST_USE;

@@ -14,6 +14,7 @@ void mapfs_mount_entry_clear(MapfsMountEntry *entry) {
     g_free(entry->point);
     g_free(entry->type);
     g_free(entry->source);
+    g_free(entry->device);
     g_free(entry->options);
     *entry = (MapfsMountEntry){0};
 }
@@ -49,6 +50,7 @@ static bool entry_parse(const char *line, MapfsMountEntry *ret_entry) {
         .point = field_unescape(fields[4]),
         .type = field_unescape(fields[dash + 1]),
         .source = field_unescape(fields[dash + 2]),
+        .device = g_strdup(fields[2]),
         .options = g_strdup_printf("%s,%s", fields[5], fields[dash + 3]),
     };
     return true;
@@ -119,4 +121,44 @@ int mapfs_mount_lookup_point(const char *path, MapfsMountEntry *ret_entry) {
 
 int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_entry) {
     return table_lookup(pid, NULL, source, ret_entry);
+}
+
+/* Whether a table has a mount of the device. */
+static bool table_has_device(const char *pid, const char *device) {
+    g_autofree char *path = g_strdup_printf("/proc/%s/mountinfo", pid);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    MapfsMountEntry entry;
+    bool found = false;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return false;
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line && !found; line++) {
+        if (!entry_parse(*line, &entry))
+            continue;
+        found = strcmp(entry.device, device) == 0;
+        mapfs_mount_entry_clear(&entry);
+    }
+    return found;
+}
+
+int mapfs_mount_lookup_device(const char *device, int *ret_pid) {
+    g_autoptr(GDir) directory = g_dir_open("/proc", 0, NULL);
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    const char *name;
+
+    while (directory && (name = g_dir_read_name(directory))) {
+        g_autofree char *link = g_strdup_printf("/proc/%s/ns/mnt", name);
+        char *namespace = g_ascii_isdigit(*name) ? g_file_read_link(link, NULL) : NULL;
+
+        /* One table a namespace; many processes share it. */
+        if (!namespace || !g_hash_table_add(seen, namespace))
+            continue;
+        if (table_has_device(name, device)) {
+            *ret_pid = atoi(name);
+            return 1;
+        }
+    }
+    return 0;
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,16 +26,18 @@ static atomic_int log_to = TO_STDERR;
 static int starter_fd = -1;
 static const char *program_name = "mapfs";
 
-static void fd_write(int fd, const char *text, size_t len) {
+/* False when nobody reads it any more. */
+static bool fd_write(int fd, const char *text, size_t len) {
     while (len > 0) {
         const ssize_t n = write(fd, text, len);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return; /* nobody reads it any more */
+            return false;
         text += n;
         len -= (size_t)n;
     }
+    return true;
 }
 
 void mapfs_daemon_log(int priority, const char *message) {
@@ -45,7 +48,7 @@ void mapfs_daemon_log(int priority, const char *message) {
         return;
     }
     g_autofree char *line = g_strdup_printf("%s: %s\n", program_name, message);
-    fd_write(to == TO_STARTER ? starter_fd : STDERR_FILENO, line, strlen(line));
+    (void)fd_write(to == TO_STARTER ? starter_fd : STDERR_FILENO, line, strlen(line)); /* there is nobody else to tell */
 }
 
 /* Passes on messages until the other process is ready (true) or has closed the pipe. */
@@ -60,7 +63,7 @@ static bool starter_relay(int fd) {
         if (n <= 0)
             return false;
         const char *ready = memchr(buffer, READY_BYTE, (size_t)n);
-        fd_write(STDERR_FILENO, buffer, ready ? (size_t)(ready - buffer) : (size_t)n);
+        (void)fd_write(STDERR_FILENO, buffer, ready ? (size_t)(ready - buffer) : (size_t)n); /* as above */
         if (ready)
             return true;
     }
@@ -143,7 +146,9 @@ void mapfs_daemon_set_ready(void) {
         (void)dup2(null, fd);
     if (null > STDERR_FILENO)
         (void)close(null);
-    fd_write(starter_fd, &byte, 1);
+    /* A command that was interrupted has not mounted anything, as far as its user knows. */
+    if (!fd_write(starter_fd, &byte, 1))
+        (void)kill(getpid(), SIGTERM); /* oneself may always be signalled */
     (void)close(starter_fd);
     starter_fd = -1;
 }

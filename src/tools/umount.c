@@ -30,6 +30,8 @@ static const char help[] =
 
 /* How often the lock of the image is looked at when the daemon itself cannot be waited for. */
 #define POLL_MS 10
+/* How often it is asked whether somebody else has the mount. Not at once: a container may just be ending. */
+#define ELSEWHERE_LOOK_S 3
 
 /* What is known of a mount before it goes. */
 typedef struct {
@@ -135,16 +137,39 @@ static bool daemon_is_gone(const Umount *umount) {
     return false;
 }
 
-/* There is no limit: the last checkpoint takes as long as the disk does. */
-static void umount_wait(const Umount *umount) {
+/* A mount namespace that was made while it was mounted has a copy of the mount, which the daemon goes on serving. */
+static bool umount_is_elsewhere(const Umount *umount) {
+    int pid;
+
+    if (mapfs_mount_lookup_device(umount->entry.device, &pid) != 1)
+        return false;
+    mapfs_complain(program, "%s: everything is durable, but the daemon goes on: it is still mounted in another mount namespace, "
+                            "that of process %d (to enter it: nsenter -t %d -m)",
+                   umount->given, pid, pid);
+    return true;
+}
+
+/* There is no limit as long as it is the disk that takes its time. False after a message. */
+static bool umount_wait(const Umount *umount) {
     MapfsProgress progress;
     const gint64 start = g_get_monotonic_time();
+    gint64 next_look = start + ELSEWHERE_LOOK_S * G_USEC_PER_SEC;
 
     mapfs_progress_init(&progress);
-    while (!daemon_is_gone(umount))
-        mapfs_progress_set(&progress, "seconds until everything is on disk",
-                           (uint64_t)((g_get_monotonic_time() - start) / G_USEC_PER_SEC), 0);
+    while (!daemon_is_gone(umount)) {
+        const gint64 now = g_get_monotonic_time();
+
+        mapfs_progress_set(&progress, "seconds until everything is on disk", (uint64_t)((now - start) / G_USEC_PER_SEC), 0);
+        if (now < next_look)
+            continue;
+        next_look = now + ELSEWHERE_LOOK_S * G_USEC_PER_SEC;
+        if (umount_is_elsewhere(umount)) {
+            mapfs_progress_clear(&progress);
+            return false;
+        }
+    }
     mapfs_progress_clear(&progress);
+    return true;
 }
 
 /* An orderly end marks the image as clean. Whether it is so tells whether the last checkpoint came through, since nobody here is the daemon's
@@ -169,7 +194,15 @@ static int umount_check(const Umount *umount) {
 }
 
 static int umount_run(Umount *umount) {
+    bool is_durable;
+    int r;
+
     umount_find_daemon(umount);
+    /* A failed sync is better told while the mount is there. What changes from here on, the last checkpoint has. */
+    r = umount->is_dead || umount->is_read_only ? 0 : mapfs_control_sync(umount->entry.point);
+    is_durable = r == 0 || r == -EACCES || r == -EPERM;
+    if (!is_durable)
+        mapfs_complain(program, "%s: not everything is durable: %s", umount->given, strerror(-r));
     if (!umount_detach(umount))
         return MAPFS_EXIT_FAILURE;
     if (umount->is_dead) {
@@ -177,8 +210,7 @@ static int umount_run(Umount *umount) {
                       umount->given, umount->entry.source);
         return MAPFS_EXIT_OK;
     }
-    umount_wait(umount);
-    return umount_check(umount);
+    return umount_wait(umount) && is_durable ? umount_check(umount) : MAPFS_EXIT_FAILURE;
 }
 
 int mapfs_tool_umount(int argc, char **argv) {
