@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* One function for each type of record, called by mapfs_record_apply() alone. Each looks at the tree first and changes nothing when the record does
- * not fit; the blocks of its changes are claimed, so that only damage can stop it after that, and then
- * mapfs_apply_broken() keeps the half-applied record from ever reaching a checkpoint. The tree is locked for writing.
+/* One function for each type of record, called by mapfs_record_apply() alone. Each looks at the tree first and
+ * changes nothing when the record does not fit; the blocks of its changes are claimed, so that only damage can stop
+ * it after that, and then mapfs_apply_broken() keeps the half-applied record from ever reaching a checkpoint. The
+ * tree is locked for writing.
  *
  * The _CHANGES numbers are the most changes of tree items that a record makes, for mapfs_txn_begin(). */
 
@@ -16,9 +17,9 @@
  * checkpoint. Returns -EIO. */
 int mapfs_apply_broken(MapfsFs *fs, int error) MAPFS_MUST_USE;
 
-/* What a change of data (MAPFS_WRITE_STRIP) or of the owner takes away: suid, sgid if the group may execute, and security.capability. Changes
- * *inode, which the caller stores, and removes up to MAPFS_STRIP_CHANGES items. A regular file's alone; of others nothing. -EUCLEAN before any
- * change. */
+/* What a change of data (MAPFS_WRITE_STRIP) or of the owner takes away: suid, sgid if the group may execute, and
+ * security.capability. Changes *inode, which the caller stores, and removes up to MAPFS_STRIP_CHANGES items. A
+ * regular file's alone; of others nothing. -EUCLEAN before any change. */
 #define MAPFS_STRIP_CHANGES 1u
 int mapfs_apply_strip(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_disk_inode *inode) MAPFS_MUST_USE;
 

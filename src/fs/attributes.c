@@ -10,8 +10,8 @@
 #include "fs/xattr-private.h"
 
 /* Mask bits that a SETATTR record carries out. */
-#define MASK_RECORD                                                                                                    \
-    (MAPFS_SET_MODE | MAPFS_SET_UID | MAPFS_SET_GID | MAPFS_SET_ATIME | MAPFS_SET_MTIME | MAPFS_SET_CTIME |           \
+#define MASK_RECORD                                                                                         \
+    (MAPFS_SET_MODE | MAPFS_SET_UID | MAPFS_SET_GID | MAPFS_SET_ATIME | MAPFS_SET_MTIME | MAPFS_SET_CTIME | \
      MAPFS_SET_ATIME_NOW | MAPFS_SET_MTIME_NOW | MAPFS_SET_KILL_PRIV)
 
 int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) {
@@ -29,8 +29,8 @@ int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) {
     return 0;
 }
 
-/* The mode without what a change of data or owner takes away: sgid only marks a program if the group may execute it, and
- * mandatory locking otherwise. */
+/* The mode without what a change of data or owner takes away: sgid only marks a program if the group may execute it,
+ * and mandatory locking otherwise. */
 static uint32_t mode_strip(uint32_t mode) {
     if ((mode & S_IFMT) != S_IFREG)
         return mode;

@@ -38,7 +38,9 @@ static void create_inode(const struct mapfs_disk_record_create *record, struct m
         .mode = record->mode,
         .uid = record->uid,
         .gid = record->gid,
-        .nlink = mapfs_le32_store(!named ? 0 : S_ISDIR(mode) ? 2 : 1),
+        .nlink = mapfs_le32_store(!named          ? 0
+                                  : S_ISDIR(mode) ? 2
+                                                  : 1),
     };
 }
 
@@ -217,7 +219,8 @@ static int readlink_held(MapfsFs *fs, uint64_t ino, char *buffer) {
         if (r < 0)
             return r;
         if (r == 0 || item.value_len != n)
-            return mapfs_damage(0, "symlink", "the target of %" PRIu64 " has no %zu bytes at %" PRIu64, ino, n, key.offset);
+            return mapfs_damage(0, "symlink", "the target of %" PRIu64 " has no %zu bytes at %" PRIu64, ino, n,
+                                key.offset);
         memcpy(buffer + key.offset, item.value, n);
     }
     buffer[len] = '\0';

@@ -2,8 +2,8 @@
 #pragma once
 
 /* Entries of directories in the tree: from a name to its item and back. Names with the same hash share a bucket of
- * MAPFS_DIRENT_SLOTS keys; an entry keeps its key while it lives, which is what makes it a readdir cookie. The tree is held,
- * for changes locked for writing. */
+ * MAPFS_DIRENT_SLOTS keys; an entry keeps its key while it lives, which is what makes it a readdir cookie. The tree
+ * is held, for changes locked for writing. */
 
 #include "fs/fs-private.h"
 

@@ -135,8 +135,8 @@ int mapfs_dir_load(MapfsFs *fs, uint64_t ino, struct mapfs_disk_inode *ret_inode
 }
 
 int mapfs_dir_is_within(MapfsFs *fs, uint64_t dir, uint64_t ancestor) {
-    /* In a damaged image parents may go round in a circle. The mark is set anew after 1, 2, 4, ... steps; a circle brings the
-     * walk back to it (Brent). */
+    /* In a damaged image parents may go round in a circle. The mark is set anew after 1, 2, 4, ... steps; a circle
+     * brings the walk back to it (Brent). */
     uint64_t mark = 0, n_steps = 0, next_mark = 1;
 
     while (dir != MAPFS_INO_ROOT && dir != ancestor) {

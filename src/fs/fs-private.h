@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the files of this folder share: the open filesystem, inodes in the tree, the frame of an operation, and the queue of
- * orphans.
+/* What the files of this folder share: the open filesystem, inodes in the tree, the frame of an operation, and the
+ * queue of orphans.
  *
- * Locks: inode locks > begun transaction > tree lock > the inode table's and the reclaim queue's mutexes, which are leaves. */
+ * Locks: inode locks > begun transaction > tree lock > the inode table's and the reclaim queue's mutexes, which are
+ * leaves. */
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -20,8 +21,8 @@
 #include "fs/inode-table.h"
 #include "txn/store.h"
 
-/* Inodes whose orphan items wait for reclaim.c. An inode is in it at most once. Locks are pthread's throughout: ThreadSanitizer does
- * not understand those of GLib. */
+/* Inodes whose orphan items wait for reclaim.c. An inode is in it at most once. Locks are pthread's throughout:
+ * ThreadSanitizer does not understand those of GLib. */
 typedef struct {
     pthread_mutex_t mutex;
     pthread_cond_t cond; /* signalled when an inode comes in, and at the stop */
@@ -81,26 +82,28 @@ static inline bool mapfs_inode_in_use(MapfsFs *fs, uint64_t ino) {
 
 /* --- operations --- */
 
-/* mapfs_txn_begin() that makes room: on -ENOSPC it waits for what can be freed (mapfs_fs_make_room()) and tries again. The caller may hold
- * inode locks, and nothing below. */
+/* mapfs_txn_begin() that makes room: on -ENOSPC it waits for what can be freed (mapfs_fs_make_room()) and tries
+ * again. The caller may hold inode locks, and nothing below. */
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
 
-/* Fills in a record's header; the body's bytes past the struct are the caller's, who also zeroes what is reserved. `len_bytes` is rounded up to
- * a multiple of 8, and the bytes so added are set to zero. */
+/* Fills in a record's header; the body's bytes past the struct are the caller's, who also zeroes what is reserved.
+ * `len_bytes` is rounded up to a multiple of 8, and the bytes so added are set to zero. */
 void mapfs_record_init(struct mapfs_disk_record *record, uint16_t type, size_t len_bytes, uint64_t time);
 
-/* Applies a record that an operation has built, and gives it its LSN when that succeeded (so that LSNs have no gaps). Tree locked. */
+/* Applies a record that an operation has built, and gives it its LSN when that succeeded (so that LSNs have no gaps).
+ * Tree locked. */
 int mapfs_record_run(MapfsFs *fs, MapfsTxn *txn, struct mapfs_disk_record *record) MAPFS_MUST_USE;
 
-/* Applies a record that has passed mapfs_record_check() or comes from an operation: the one way in which the tree changes. It
- * looks at the tree first, and returns the -errno that an operation wants (-EEXIST, -ENOENT, -ENOTEMPTY, ...) with nothing
- * changed when the record does not fit. The tree is locked, and the transaction has claimed the changes. */
+/* Applies a record that has passed mapfs_record_check() or comes from an operation: the one way in which the tree
+ * changes. It looks at the tree first, and returns the -errno that an operation wants (-EEXIST, -ENOENT, -ENOTEMPTY,
+ * ...) with nothing changed when the record does not fit. The tree is locked, and the transaction has claimed the
+ * changes. */
 int mapfs_record_apply(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 
 /* --- truncate.c --- */
 
-/* Sets the size of a regular file, mtime and ctime (also when the size stays). Takes the inode lock. write_flags: MAPFS_WRITE_STRIP. -EISDIR,
- * -EINVAL (not a regular file), -EFBIG, -ENOSPC, -ESTALE. */
+/* Sets the size of a regular file, mtime and ctime (also when the size stays). Takes the inode lock. write_flags:
+ * MAPFS_WRITE_STRIP. -EISDIR, -EINVAL (not a regular file), -EFBIG, -ENOSPC, -ESTALE. */
 int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, uint64_t size, unsigned write_flags) MAPFS_MUST_USE;
 
 /* --- orphans --- */
@@ -108,17 +111,19 @@ int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, uint64_t size, unsigned write_f
 void mapfs_reclaim_queue_init(MapfsReclaimQueue *queue);
 void mapfs_reclaim_queue_clear(MapfsReclaimQueue *queue);
 
-/* Lets reclaim.c look at the inode's orphan item. Any lock may be held. An inode that is queued already stays where it is. */
+/* Lets reclaim.c look at the inode's orphan item. Any lock may be held. An inode that is queued already stays where
+ * it is. */
 void mapfs_fs_queue_reclaim(MapfsFs *fs, uint64_t ino);
 
-/* The next inode to look at: true and *ret_ino; false when there is none, or with `wait` only once the queue has been stopped. An inode whose
- * orphan item is gone, or that is unlinked and in use, needs nothing: the last forget queues it again. */
+/* The next inode to look at: true and *ret_ino; false when there is none, or with `wait` only once the queue has been
+ * stopped. An inode whose orphan item is gone, or that is unlinked and in use, needs nothing: the last forget queues
+ * it again. */
 bool mapfs_reclaim_queue_take(MapfsFs *fs, bool wait, uint64_t *ret_ino);
 
 /* Wakes all who wait in mapfs_reclaim_queue_take(), now and later. */
 void mapfs_reclaim_queue_stop(MapfsFs *fs);
 
-/* reclaim.c: starts the thread (called at the end of mapfs_fs_open() of a writable filesystem with threads); stops the queue and
- * joins it (at close and abandon; also when it was not started). */
+/* reclaim.c: starts the thread (called at the end of mapfs_fs_open() of a writable filesystem with threads); stops
+ * the queue and joins it (at close and abandon; also when it was not started). */
 int mapfs_reclaim_start(MapfsFs *fs) MAPFS_MUST_USE;
 void mapfs_reclaim_stop(MapfsFs *fs);

@@ -42,8 +42,8 @@ static int root_check(MapfsFs *fs) {
     return r;
 }
 
-/* Queues what earlier mounts have left. Nobody has looked anything up yet. Damage here costs space, and no more than that; the
- * checker tells. */
+/* Queues what earlier mounts have left. Nobody has looked anything up yet. Damage here costs space, and no more than
+ * that; the checker tells. */
 static void orphans_queue(MapfsFs *fs) {
     MapfsCursor cursor;
     MapfsItem item;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The filesystem: inodes, directories, file data and extended attributes of one open image, one entry per operation. An
- * operation checks, builds a record, and applies it; the same apply serves recovery.
+/* The filesystem: inodes, directories, file data and extended attributes of one open image, one entry per operation.
+ * An operation checks, builds a record, and applies it; the same apply serves recovery.
  *
- * All functions may be called from any thread. Names are bytes with a length, without NUL and '/', checked here (-ENAMETOOLONG, -EINVAL).
- * Permission checks are the caller's (the kernel's). Changes take effect whole or not at all, and -ENOSPC is only returned after
- * freed blocks were waited for. */
+ * All functions may be called from any thread. Names are bytes with a length, without NUL and '/', checked here
+ * (-ENAMETOOLONG, -EINVAL). Permission checks are the caller's (the kernel's). Changes take effect whole or not at
+ * all, and -ENOSPC is only returned after freed blocks were waited for. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,8 +34,9 @@ typedef struct {
     uint32_t rdev_major, rdev_minor;
 } MapfsAttr;
 
-/* Opens the filesystem of an image that the caller keeps open until after close; options and errors as mapfs_store_open. With
- * options->threads a thread reclaims orphans; otherwise mapfs_fs_reclaim() does it when called. */
+/* Opens the filesystem of an image that the caller keeps open until after close; options and errors as
+ * mapfs_store_open. With options->threads a thread reclaims orphans; otherwise mapfs_fs_reclaim() does it when
+ * called. */
 int mapfs_fs_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsFs **ret_fs) MAPFS_MUST_USE;
 int mapfs_fs_close(MapfsFs *fs) MAPFS_MUST_USE;
 void mapfs_fs_abandon(MapfsFs *fs);
@@ -49,8 +50,8 @@ int mapfs_fs_reclaim(MapfsFs *fs) MAPFS_MUST_USE;
 
 /* --- inodes --- */
 
-/* Operations that return an attr with an ino by name (lookup, create, link, readdir plus) count one lookup of it, as the kernel does; forget takes n
- * back. An inode without names lives until its lookups are forgotten. */
+/* Operations that return an attr with an ino by name (lookup, create, link, readdir plus) count one lookup of it, as
+ * the kernel does; forget takes n back. An inode without names lives until its lookups are forgotten. */
 int mapfs_fs_lookup(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len,
                     MapfsAttr *ret_attr) MAPFS_MUST_USE;
 void mapfs_fs_forget(MapfsFs *fs, uint64_t ino, uint64_t n);
@@ -105,8 +106,9 @@ typedef struct {
     uint64_t ino;
     uint64_t cookie; /* continue after this entry */
     uint8_t type;    /* DT_* */
-    const MapfsAttr *
-        attr; /* plus: the inode's, with one lookup counted if the callback takes it ("." and ".." excepted: no lookup) */
+    /* With plus, the inode's; one lookup is counted if the callback takes the entry (none of "." and ".."). NULL without
+     * plus, and for a damaged inode, of which no lookup is counted. */
+    const MapfsAttr *attr;
 } MapfsDirEntry;
 /* 1: taken, go on. 0: no room, stop. Runs under the tree's read lock: must not call back or block. */
 typedef int (*MapfsDirCallback)(void *user, const MapfsDirEntry *entry);
@@ -129,8 +131,8 @@ int mapfs_fs_removexattr(MapfsFs *fs, uint64_t ino, const char *name) MAPFS_MUST
 #define MAPFS_IO_LEN_MAX (1024u * 1024u)
 #define MAPFS_IO_IOV_MAX 260u
 
-/* A read in progress: up to MAPFS_IO_LEN_MAX bytes as pieces of the mapping (holes are pieces of a page of zeros), valid until
- * read_end. The pieces stay what they were even if the file changes meanwhile, as far as blocks go. */
+/* A read in progress: up to MAPFS_IO_LEN_MAX bytes as pieces of the mapping (holes are pieces of a page of zeros),
+ * valid until read_end. The pieces stay what they were even if the file changes meanwhile, as far as blocks go. */
 typedef struct {
     struct iovec iov[MAPFS_IO_IOV_MAX];
     unsigned n_iov;
@@ -142,8 +144,9 @@ int mapfs_fs_read_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, 
 /* 0, or -EIO when a page of it could not be read from the host. */
 int mapfs_fs_read_end(MapfsFs *fs, MapfsRead *read) MAPFS_MUST_USE;
 
-/* A write in progress: store `len` bytes (up to MAPFS_IO_LEN_MAX) into the pieces, in their order, then commit; or abort, and the file is as it was
- * (but for bytes stored into blocks that no checkpoint has). begin locks the inode until then, in the same thread. */
+/* A write in progress: store `len` bytes (up to MAPFS_IO_LEN_MAX) into the pieces, in their order, then commit; or
+ * abort, and the file is as it was (but for bytes stored into blocks that no checkpoint has). begin locks the inode
+ * until then, in the same thread. */
 typedef struct MapfsWriteState MapfsWriteState;
 typedef struct {
     struct iovec iov[MAPFS_IO_IOV_MAX];

@@ -7,8 +7,8 @@
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
 
-/* A listing goes through the directory in steps: what a step needs is brought near without a lock, then it runs under the
- * tree's read lock. */
+/* A listing goes through the directory in steps: what a step needs is brought near without a lock, then it runs under
+ * the tree's read lock. */
 #define STEP_ENTRIES 32u
 
 #define COOKIE_SELF 1u
@@ -148,7 +148,8 @@ int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, Mapf
         mapfs_store_read_lock(fs->store);
         r = listing_step(&listing);
         mapfs_store_read_unlock(fs->store);
-        /* What the caller has taken must reach it, with the lookups that were counted; it will come again for the rest. */
+        /* What the caller has taken must reach it, with the lookups that were counted; it will come again for the
+         * rest. */
         if (r < 0 && (before != cookie || listing.cookie != before))
             return 0;
     } while (r > 0);

@@ -9,7 +9,8 @@
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
 
-/* A rename with what it found in the tree. Within one directory, `to` is a name in from's directory and only dirs[0] is used. */
+/* A rename with what it found in the tree. Within one directory, `to` is a name in from's directory and only dirs[0]
+ * is used. */
 typedef struct {
     MapfsName from, to;
     MapfsDirent old, new; /* the entries; the names in them are not looked at after the first change */
@@ -17,14 +18,13 @@ typedef struct {
     uint64_t replaced;    /* inode, 0 for none */
     bool exchange;
     uint64_t time;
-    struct mapfs_disk_inode dirs[2]; /* old and new parent */
+    struct mapfs_disk_inode dirs[2];      /* old and new parent */
     struct mapfs_disk_inode inode, other; /* that moves, and that is replaced or moves the other way */
 } Rename;
 
 static bool rename_is_local(const Rename *rename) {
     return rename->from.parent == rename->to.parent;
 }
-
 
 /* --- look --- */
 
@@ -109,8 +109,7 @@ static int rename_check(MapfsFs *fs, Rename *rename) {
     }
     /* What is left of these can only come from damage: each inode below is changed on its own. */
     if (ino == MAPFS_INO_ROOT || ino == rename->from.parent || ino == rename->to.parent ||
-        (rename->replaced != 0 &&
-         (rename->replaced == rename->from.parent || rename->replaced == rename->to.parent)))
+        (rename->replaced != 0 && (rename->replaced == rename->from.parent || rename->replaced == rename->to.parent)))
         return mapfs_damage(0, "directory", "%" PRIu64 " or %" PRIu64 " is an entry of itself", ino, rename->replaced);
     rename_count_subdirs(rename, n_subdirs);
     for (unsigned i = 0; i < 2 && !rename_is_local(rename); i++)
@@ -122,7 +121,8 @@ static int rename_check(MapfsFs *fs, Rename *rename) {
 /* --- change --- */
 
 static int rename_change_entries(MapfsFs *fs, const Rename *rename) {
-    int r = mapfs_dirent_store(fs, &rename->to, rename->new_cookie, rename->old.ino, mapfs_le32_load(rename->inode.mode));
+    int r =
+        mapfs_dirent_store(fs, &rename->to, rename->new_cookie, rename->old.ino, mapfs_le32_load(rename->inode.mode));
 
     if (r < 0)
         return r;
@@ -151,7 +151,8 @@ static int rename_change_dirs(MapfsFs *fs, Rename *rename) {
 }
 
 /* An inode that now lies in `parent`. */
-static int rename_change_moved(MapfsFs *fs, uint64_t ino, struct mapfs_disk_inode *inode, uint64_t parent, uint64_t time) {
+static int rename_change_moved(MapfsFs *fs, uint64_t ino, struct mapfs_disk_inode *inode, uint64_t parent,
+                               uint64_t time) {
     if (mapfs_inode_is_dir(inode))
         inode->parent = mapfs_le64_store(parent);
     mapfs_inode_touch(inode, time, false);

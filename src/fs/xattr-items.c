@@ -169,7 +169,8 @@ static int chunks_validate(MapfsTree *tree, uint64_t ino, const MapfsXattr *xatt
         if (r < 0)
             return r;
         if (r == 0)
-            return mapfs_damage(0, "xattr", "chunk %u of %" PRIu64 "/%" PRIu64 " is missing", chunk, ino, xattr->offset);
+            return mapfs_damage(0, "xattr", "chunk %u of %" PRIu64 "/%" PRIu64 " is missing", chunk, ino,
+                                xattr->offset);
     }
     return 0;
 }

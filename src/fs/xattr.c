@@ -102,7 +102,8 @@ static int listxattr_held(MapfsFs *fs, uint64_t ino, char *buffer, size_t size) 
     if (r < 0)
         return r;
     r = mapfs_cursor_begin(&cursor, tree, mapfs_xattr_key(ino, 0), &item);
-    for (; r > 0 && item.key.object == ino && item.key.kind == MAPFS_KIND_XATTR; r = mapfs_cursor_next(&cursor, &item)) {
+    for (; r > 0 && item.key.object == ino && item.key.kind == MAPFS_KIND_XATTR;
+         r = mapfs_cursor_next(&cursor, &item)) {
         MapfsXattr xattr;
         const char *name;
 
@@ -216,7 +217,8 @@ static struct mapfs_disk_record_xattr *record_new(uint64_t ino, const char *name
     return record;
 }
 
-int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len, unsigned flags) {
+int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len,
+                      unsigned flags) {
     g_autofree struct mapfs_disk_record_xattr *record = NULL;
     int r = name_validate(name);
 

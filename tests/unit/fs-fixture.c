@@ -111,10 +111,12 @@ int fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name) {
     return mapfs_fs_rmdir(fs, parent, name, strlen(name));
 }
 
-int fs_rename(MapfsFs *fs, uint64_t from, const char *old, uint64_t to, const char *new, unsigned flags) {
-    const MapfsName at = {from, old, strlen(old)}, then = {to, new, strlen(new)};
+MapfsName fs_at(uint64_t parent, const char *name) {
+    return (MapfsName){parent, name, strlen(name)};
+}
 
-    return mapfs_fs_rename(fs, &at, &then, flags);
+int fs_rename(MapfsFs *fs, MapfsName from, MapfsName to, unsigned flags) {
+    return mapfs_fs_rename(fs, &from, &to, flags);
 }
 
 MapfsAttr fs_attr(MapfsFs *fs, uint64_t ino) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A filesystem in anonymous memory for the tests of src/fs, and short forms of the operations that fail the test when they
- * fail. */
+/* A filesystem in anonymous memory for the tests of src/fs, and short forms of the operations that fail the test when
+ * they fail. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,7 +38,9 @@ int fs_lookup(MapfsFs *fs, uint64_t parent, const char *name);
 int fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name);
 int fs_unlink(MapfsFs *fs, uint64_t parent, const char *name);
 int fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name);
-int fs_rename(MapfsFs *fs, uint64_t from, const char *old, uint64_t to, const char *new, unsigned flags);
+/* A name in a directory. */
+MapfsName fs_at(uint64_t parent, const char *name);
+int fs_rename(MapfsFs *fs, MapfsName from, MapfsName to, unsigned flags);
 
 /* The attributes of an inode that is there. */
 MapfsAttr fs_attr(MapfsFs *fs, uint64_t ino);

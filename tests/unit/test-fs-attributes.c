@@ -50,8 +50,7 @@ static void test_setattr_keeps_times_to_the_nanosecond(void **state) {
     uint64_t file = fs_make(fs, ROOT, "f", S_IFREG | 0644);
     MapfsAttr set = {.atime = {-5, 999999999}, .mtime = {4000000000, 1}, .ctime = {77, 2}}, after;
 
-    assert_int_equal(
-        mapfs_fs_setattr(fs, file, MAPFS_SET_ATIME | MAPFS_SET_MTIME | MAPFS_SET_CTIME, &set, &after), 0);
+    assert_int_equal(mapfs_fs_setattr(fs, file, MAPFS_SET_ATIME | MAPFS_SET_MTIME | MAPFS_SET_CTIME, &set, &after), 0);
     fs_fixture_remount(*state, false);
     fs = fs_of(state);
     after = fs_attr(fs, file);
@@ -218,7 +217,8 @@ static void test_xattr_names_with_the_same_hash_take_the_slots(void **state) {
         other.name[1] = (char)('a' + slot);
         if (slot != 4)
             assert_int_equal(mapfs_tree_insert(tree, mapfs_xattr_key(file, bucket | slot << MAPFS_XATTR_SLOT_SHIFT),
-                                               &other, sizeof(other.head) + 2), 0);
+                                               &other, sizeof(other.head) + 2),
+                             0);
     }
     mapfs_txn_end(&txn);
     assert_int_equal(mapfs_fs_getxattr(fs, file, "user.x", buffer, 8), -ENODATA);
@@ -229,7 +229,8 @@ static void test_xattr_names_with_the_same_hash_take_the_slots(void **state) {
     assert_int_equal(mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 1, &txn), 0);
     mapfs_txn_lock(&txn);
     assert_int_equal(mapfs_tree_insert(tree, mapfs_xattr_key(file, bucket | 4u << MAPFS_XATTR_SLOT_SHIFT), &other,
-                                       sizeof(other.head) + 2), 0);
+                                       sizeof(other.head) + 2),
+                     0);
     mapfs_txn_end(&txn);
     assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", "value", 5, 0), -ENOSPC);
     assert_int_equal(mapfs_store_error(fs->store), 0);
@@ -275,8 +276,8 @@ static int listing_take(void *user, const MapfsDirEntry *entry) {
         assert_null(entry->attr);
     }
     assert_true(entry->cookie > listing->cookie);
-    assert_true(g_hash_table_insert(listing->seen, g_strndup(entry->name, entry->name_len),
-                                    GSIZE_TO_POINTER(entry->ino)));
+    assert_true(
+        g_hash_table_insert(listing->seen, g_strndup(entry->name, entry->name_len), GSIZE_TO_POINTER(entry->ino)));
     listing->cookie = entry->cookie;
     listing->n++;
     return 1;
@@ -343,8 +344,7 @@ static void test_cookies_survive_removal_and_insertion(void **state) {
 
 static void test_listing_plus_counts_the_lookups_that_were_taken(void **state) {
     MapfsFs *fs = fs_of(state);
-    Listing listing = {
-        .seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL), .n_max = 3, .plus = true};
+    Listing listing = {.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL), .n_max = 3, .plus = true};
     unsigned n_counted = 0;
     uint64_t inos[4], ino;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Random operations on a filesystem and on a simple model of one: results, errors and, now and then, everything that can be seen
- * must be the same, also after a remount and after a crash that follows a sync. Inodes that are held open live on without names. The seed is
- * printed; MAPFS_TEST_SEED=N runs it again, MAPFS_TEST_STEPS=N makes it longer or shorter. */
+/* Random operations on a filesystem and on a simple model of one: results, errors and, now and then, everything that
+ * can be seen must be the same, also after a remount and after a crash that follows a sync. Inodes that are held open
+ * live on without names. The seed is printed; MAPFS_TEST_SEED=N runs it again, MAPFS_TEST_STEPS=N makes it longer or
+ * shorter. */
 
 #include <errno.h>
 #include <setjmp.h>
@@ -169,7 +170,8 @@ static void draw_bytes(Test *test, uint8_t *bytes, size_t len) {
 static void op_create(Test *test) {
     static const uint32_t types[] = {S_IFREG, S_IFREG, S_IFREG, S_IFDIR, S_IFDIR, S_IFLNK, S_IFIFO};
     Inode *dir = draw_dir(test), *inode;
-    MapfsNewInode new_inode = {.mode = types[draw(test, MAPFS_N_ELEMENTS(types))] | draw(test, 01000), .uid = draw(test, 9)};
+    MapfsNewInode new_inode = {.mode = types[draw(test, MAPFS_N_ELEMENTS(types))] | draw(test, 01000),
+                               .uid = draw(test, 9)};
     int expected = dir_error(dir), r;
     uint8_t target[4096];
     MapfsAttr attr;
@@ -284,7 +286,7 @@ static void op_rename(Test *test) {
             found[i] = child_find(test, dirs[i], names[i]);
     }
     expected = rename_expect(test, dirs, found, flags);
-    assert_int_equal(fs_rename(test->fixture.fs, dirs[0]->ino, names[0], dirs[1]->ino, names[1], flags),
+    assert_int_equal(fs_rename(test->fixture.fs, fs_at(dirs[0]->ino, names[0]), fs_at(dirs[1]->ino, names[1]), flags),
                      expected > 0 ? 0 : expected);
     if (expected != 0)
         return;
@@ -527,9 +529,9 @@ static void remount(Test *test, bool crash) {
 }
 
 static void step(Test *test) {
-    static void (*const operations[])(Test *test) = {
-        op_create, op_create, op_create,   op_link,  op_remove, op_remove, op_rename, op_rename, op_attributes,
-        op_write,  op_write,  op_truncate, op_xattr, op_xattr,  op_hold,   op_hold,
+    static void (*const operations[])(Test * test) = {
+        op_create,     op_create, op_create, op_link,     op_remove, op_remove, op_rename, op_rename,
+        op_attributes, op_write,  op_write,  op_truncate, op_xattr,  op_xattr,  op_hold,   op_hold,
     };
 
     operations[draw(test, MAPFS_N_ELEMENTS(operations))](test);

@@ -242,7 +242,7 @@ static void test_link_counts_have_a_limit(void **state) {
     assert_int_equal(fs_create(fs, dir, "sub", S_IFDIR), -EMLINK);
     assert_int_equal(fs_create(fs, dir, "file", S_IFREG), 0);
     assert_int_equal(fs_create(fs, ROOT, "sub", S_IFDIR), 0);
-    assert_int_equal(fs_rename(fs, ROOT, "sub", dir, "sub", 0), -EMLINK);
+    assert_int_equal(fs_rename(fs, fs_at(ROOT, "sub"), fs_at(dir, "sub"), 0), -EMLINK);
 }
 
 static void test_unlink_takes_one_name(void **state) {
@@ -289,7 +289,7 @@ static void test_removed_directory_takes_no_names(void **state) {
     assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), dir, &orphan), 1);
     assert_int_equal(fs_create(fs, dir, "x", S_IFREG), -ENOENT);
     assert_int_equal(fs_link(fs, file, dir, "x"), -ENOENT);
-    assert_int_equal(fs_rename(fs, ROOT, "f", dir, "x", 0), -ENOENT);
+    assert_int_equal(fs_rename(fs, fs_at(ROOT, "f"), fs_at(dir, "x"), 0), -ENOENT);
     assert_int_equal(fs_lookup(fs, dir, "x"), -ENOENT);
 }
 
@@ -344,8 +344,8 @@ static void test_inode_numbers_are_never_reused(void **state) {
 }
 
 /* Entries with other names in a bucket: names that share a 59-bit hash cannot be made, so they are put there. */
-static void bucket_fill(MapfsFs *fs, uint64_t dir, const char *name, unsigned first, unsigned n, uint64_t ino) {
-    const MapfsName at = {dir, name, strlen(name)};
+static void bucket_fill(MapfsFs *fs, const char *name, unsigned first, unsigned n, uint64_t ino) {
+    const MapfsName at = fs_at(ROOT, name);
     uint64_t bucket = mapfs_dirent_name_key(fs, &at).offset;
     MapfsTxn txn;
 
@@ -354,7 +354,7 @@ static void bucket_fill(MapfsFs *fs, uint64_t dir, const char *name, unsigned fi
     for (unsigned slot = first; slot < first + n; slot++) {
         char other[8] = {'o', 't', 'h', 'e', 'r', '-', (char)('a' + slot), 0};
 
-        assert_int_equal(mapfs_dirent_store(fs, &(MapfsName){dir, other, 7}, bucket | slot, ino, S_IFREG), 0);
+        assert_int_equal(mapfs_dirent_store(fs, &(MapfsName){ROOT, other, 7}, bucket | slot, ino, S_IFREG), 0);
     }
     mapfs_txn_end(&txn);
 }
@@ -364,18 +364,18 @@ static void test_names_with_the_same_hash_take_the_slots(void **state) {
     uint64_t file = fs_make(fs, ROOT, "f", S_IFREG);
     MapfsDirent dirent;
 
-    bucket_fill(fs, ROOT, "collides", 0, 9, file);
-    bucket_fill(fs, ROOT, "collides", 10, 6, file);
+    bucket_fill(fs, "collides", 0, 9, file);
+    bucket_fill(fs, "collides", 10, 6, file);
     assert_int_equal(fs_lookup(fs, ROOT, "collides"), -ENOENT);
     assert_int_equal(fs_create(fs, ROOT, "collides", S_IFREG), 0);
     assert_int_equal(fs_lookup(fs, ROOT, "collides"), 0);
     assert_int_equal(mapfs_dirent_lookup(fs, &(MapfsName){ROOT, "collides", 8}, &dirent), 1);
     assert_int_equal(dirent.cookie % MAPFS_DIRENT_SLOTS, 9);
     assert_int_equal(fs_unlink(fs, ROOT, "collides"), 0);
-    bucket_fill(fs, ROOT, "collides", 9, 1, file);
+    bucket_fill(fs, "collides", 9, 1, file);
     assert_int_equal(fs_create(fs, ROOT, "collides", S_IFREG), -ENOSPC);
     assert_int_equal(fs_link(fs, file, ROOT, "collides"), -ENOSPC);
-    assert_int_equal(fs_rename(fs, ROOT, "f", ROOT, "collides", 0), -ENOSPC);
+    assert_int_equal(fs_rename(fs, fs_at(ROOT, "f"), fs_at(ROOT, "collides"), 0), -ENOSPC);
     assert_int_equal(mapfs_store_error(fs->store), 0);
 }
 
@@ -421,7 +421,7 @@ static void test_read_only_filesystem_takes_no_change(void **state) {
     assert_int_equal(fs_create(fixture->fs, ROOT, "g", S_IFREG), -EROFS);
     assert_int_equal(fs_link(fixture->fs, file, ROOT, "g"), -EROFS);
     assert_int_equal(fs_unlink(fixture->fs, ROOT, "f"), -EROFS);
-    assert_int_equal(fs_rename(fixture->fs, ROOT, "f", ROOT, "g", 0), -EROFS);
+    assert_int_equal(fs_rename(fixture->fs, fs_at(ROOT, "f"), fs_at(ROOT, "g"), 0), -EROFS);
     assert_int_equal(mapfs_fs_setattr(fixture->fs, file, MAPFS_SET_MODE, &attr, &attr), -EROFS);
     assert_int_equal(mapfs_fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0), -EROFS);
 }

@@ -51,7 +51,7 @@ static void test_rename_in_a_directory_keeps_the_inode(void **state) {
     Scene s = scene(state);
     MapfsAttr before = fs_attr(s.fs, s.f), root = fs_attr(s.fs, ROOT), after;
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "x", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "x"), 0), 0);
     assert_int_equal(fs_ino(s.fs, ROOT, "x"), s.f);
     assert_int_equal(fs_lookup(s.fs, ROOT, "f"), -ENOENT);
     assert_dir(s.fs, ROOT, 3, 4);
@@ -64,12 +64,12 @@ static void test_rename_in_a_directory_keeps_the_inode(void **state) {
 static void test_rename_to_another_directory_moves_counts_and_parent(void **state) {
     Scene s = scene(state);
 
-    assert_int_equal(fs_rename(s.fs, s.a, "sub", s.b, "moved", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.a, "sub"), fs_at(s.b, "moved"), 0), 0);
     assert_dir(s.fs, s.a, 1, 2);
     assert_dir(s.fs, s.b, 2, 3);
     assert_int_equal(fs_attr(s.fs, s.sub).parent, s.b);
     assert_int_equal(fs_ino(s.fs, s.sub, ".."), s.b);
-    assert_int_equal(fs_rename(s.fs, s.a, "g", ROOT, "g", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.a, "g"), fs_at(ROOT, "g"), 0), 0);
     assert_dir(s.fs, s.a, 0, 2);
     assert_dir(s.fs, ROOT, 4, 4);
     assert_int_equal(fs_attr(s.fs, s.g).parent, 0);
@@ -79,7 +79,7 @@ static void test_rename_over_a_file_ends_it(void **state) {
     Scene s = scene(state);
     struct mapfs_disk_orphan orphan;
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.b, "h", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.b, "h"), 0), 0);
     assert_int_equal(fs_ino(s.fs, s.b, "h"), s.f);
     assert_int_equal(fs_attr(s.fs, s.h).nlink, 0);
     assert_int_equal(mapfs_orphan_load(mapfs_store_tree(s.fs->store), s.h, &orphan), 1);
@@ -92,7 +92,7 @@ static void test_rename_over_one_of_two_names_leaves_the_other(void **state) {
     struct mapfs_disk_orphan orphan;
 
     assert_int_equal(fs_link(s.fs, s.h, ROOT, "h2"), 0);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.b, "h", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.b, "h"), 0), 0);
     assert_int_equal(fs_attr(s.fs, s.h).nlink, 1);
     assert_int_equal(mapfs_orphan_load(mapfs_store_tree(s.fs->store), s.h, &orphan), 0);
     assert_int_equal(fs_ino(s.fs, ROOT, "h2"), s.h);
@@ -101,7 +101,7 @@ static void test_rename_over_one_of_two_names_leaves_the_other(void **state) {
 static void test_rename_over_an_empty_directory_ends_it(void **state) {
     Scene s = scene(state);
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "b", s.a, "sub", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "b"), fs_at(s.a, "sub"), 0), 0);
     assert_int_equal(fs_ino(s.fs, s.a, "sub"), s.b);
     assert_int_equal(fs_attr(s.fs, s.sub).nlink, 0);
     assert_int_equal(fs_attr(s.fs, s.b).parent, s.a);
@@ -114,7 +114,7 @@ static void test_rename_in_a_directory_over_another_takes_one_subdirectory(void 
 
     fs_make(s.fs, ROOT, "empty", S_IFDIR);
     assert_dir(s.fs, ROOT, 4, 5);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", ROOT, "empty", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(ROOT, "empty"), 0), 0);
     assert_dir(s.fs, ROOT, 3, 4);
     assert_int_equal(fs_ino(s.fs, ROOT, "empty"), s.a);
 }
@@ -122,17 +122,17 @@ static void test_rename_in_a_directory_over_another_takes_one_subdirectory(void 
 static void test_rename_refuses_what_does_not_fit(void **state) {
     Scene s = scene(state);
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "none", ROOT, "x", 0), -ENOENT);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "a", 0), -EISDIR);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", ROOT, "f", 0), -ENOTDIR);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", ROOT, "b", 0), -ENOTEMPTY);
-    assert_int_equal(fs_rename(s.fs, s.a, "sub", ROOT, "a", 0), -ENOTEMPTY);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.g, "x", 0), -ENOTDIR);
-    assert_int_equal(fs_rename(s.fs, s.g, "x", ROOT, "y", 0), -ENOTDIR);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", 999, "x", 0), -ESTALE);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "..", 0), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "x", 8), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "x", EXCHANGE | NOREPLACE), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "none"), fs_at(ROOT, "x"), 0), -ENOENT);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "a"), 0), -EISDIR);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(ROOT, "f"), 0), -ENOTDIR);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(ROOT, "b"), 0), -ENOTEMPTY);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.a, "sub"), fs_at(ROOT, "a"), 0), -ENOTEMPTY);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.g, "x"), 0), -ENOTDIR);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.g, "x"), fs_at(ROOT, "y"), 0), -ENOTDIR);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(999, "x"), 0), -ESTALE);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, ".."), 0), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "x"), 8), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "x"), EXCHANGE | NOREPLACE), -EINVAL);
     assert_dir(s.fs, ROOT, 3, 4);
     assert_dir(s.fs, s.a, 2, 3);
 }
@@ -141,21 +141,21 @@ static void test_rename_of_a_directory_below_itself_is_refused(void **state) {
     Scene s = scene(state);
     uint64_t deep = fs_make(s.fs, s.sub, "deep", S_IFDIR);
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", s.a, "x", 0), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", s.sub, "x", 0), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", deep, "x", 0), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", s.sub, "deep", EXCHANGE), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, s.sub, "deep", ROOT, "a", EXCHANGE), -EINVAL);
-    assert_int_equal(fs_rename(s.fs, s.sub, "deep", ROOT, "deep", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(s.a, "x"), 0), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(s.sub, "x"), 0), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(deep, "x"), 0), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(s.sub, "deep"), EXCHANGE), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.sub, "deep"), fs_at(ROOT, "a"), EXCHANGE), -EINVAL);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.sub, "deep"), fs_at(ROOT, "deep"), 0), 0);
 }
 
 static void test_rename_of_two_names_of_one_inode_does_nothing(void **state) {
     Scene s = scene(state);
 
     assert_int_equal(fs_link(s.fs, s.f, s.a, "f2"), 0);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.a, "f2", 0), 0);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "f", 0), 0);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", ROOT, "a", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "f2"), 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "f"), 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(ROOT, "a"), 0), 0);
     assert_int_equal(fs_ino(s.fs, ROOT, "f"), s.f);
     assert_int_equal(fs_ino(s.fs, s.a, "f2"), s.f);
     assert_int_equal(fs_attr(s.fs, s.f).nlink, 2);
@@ -164,16 +164,16 @@ static void test_rename_of_two_names_of_one_inode_does_nothing(void **state) {
 static void test_noreplace_refuses_a_taken_name(void **state) {
     Scene s = scene(state);
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.a, "g", NOREPLACE), -EEXIST);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "f", NOREPLACE), -EEXIST);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.a, "x", NOREPLACE), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "g"), NOREPLACE), -EEXIST);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "f"), NOREPLACE), -EEXIST);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "x"), NOREPLACE), 0);
     assert_int_equal(fs_ino(s.fs, s.a, "x"), s.f);
 }
 
 static void test_exchange_swaps_files_and_directories(void **state) {
     Scene s = scene(state);
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", s.a, "sub", EXCHANGE), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "sub"), EXCHANGE), 0);
     assert_int_equal(fs_ino(s.fs, ROOT, "f"), s.sub);
     assert_int_equal(fs_ino(s.fs, s.a, "sub"), s.f);
     assert_int_equal(fs_attr(s.fs, s.sub).parent, ROOT);
@@ -181,18 +181,18 @@ static void test_exchange_swaps_files_and_directories(void **state) {
     assert_dir(s.fs, s.a, 2, 2);
     assert_int_equal(fs_attr(s.fs, s.f).nlink, 1);
     assert_int_equal(fs_attr(s.fs, s.sub).nlink, 2);
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", ROOT, "b", EXCHANGE), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(ROOT, "b"), EXCHANGE), 0);
     assert_int_equal(fs_ino(s.fs, ROOT, "a"), s.b);
     assert_dir(s.fs, ROOT, 3, 5);
-    assert_int_equal(fs_rename(s.fs, ROOT, "f", ROOT, "none", EXCHANGE), -ENOENT);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "none"), EXCHANGE), -ENOENT);
 }
 
 static void test_rename_survives_a_remount(void **state) {
     Scene s = scene(state);
 
-    assert_int_equal(fs_rename(s.fs, ROOT, "a", s.b, "inside", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "a"), fs_at(s.b, "inside"), 0), 0);
     assert_int_equal(mapfs_fs_sync(s.fs), 0);
-    assert_int_equal(fs_rename(s.fs, s.b, "inside", ROOT, "lost", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.b, "inside"), fs_at(ROOT, "lost"), 0), 0);
     fs_fixture_remount(*state, true);
     s.fs = ((FsFixture *)*state)->fs;
     assert_int_equal(fs_ino(s.fs, s.b, "inside"), s.a);
@@ -217,13 +217,13 @@ static void test_parents_in_a_circle_are_damage_and_no_endless_loop(void **state
     uint64_t deep = fs_make(s.fs, s.sub, "deep", S_IFDIR);
 
     set_parent(s.fs, s.a, deep);
-    assert_int_equal(fs_rename(s.fs, ROOT, "b", s.sub, "x", 0), -EUCLEAN);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "b"), fs_at(s.sub, "x"), 0), -EUCLEAN);
     set_parent(s.fs, s.a, s.a);
-    assert_int_equal(fs_rename(s.fs, ROOT, "b", s.sub, "x", 0), -EUCLEAN);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "b"), fs_at(s.sub, "x"), 0), -EUCLEAN);
     set_parent(s.fs, s.a, 12345);
-    assert_int_equal(fs_rename(s.fs, ROOT, "b", s.sub, "x", 0), -EUCLEAN);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "b"), fs_at(s.sub, "x"), 0), -EUCLEAN);
     set_parent(s.fs, s.a, ROOT);
-    assert_int_equal(fs_rename(s.fs, ROOT, "b", s.sub, "x", 0), 0);
+    assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "b"), fs_at(s.sub, "x"), 0), 0);
 }
 
 static void test_directory_that_is_an_entry_of_itself_is_damage(void **state) {
@@ -236,8 +236,8 @@ static void test_directory_that_is_an_entry_of_itself_is_damage(void **state) {
     assert_int_equal(mapfs_dirent_find_slot(s.fs, &(MapfsName){s.b, "self", 4}, &cookie), 0);
     assert_int_equal(mapfs_dirent_store(s.fs, &(MapfsName){s.b, "self", 4}, cookie, s.b, S_IFDIR), 0);
     mapfs_txn_end(&txn);
-    assert_int_equal(fs_rename(s.fs, s.b, "self", s.b, "other", 0), -EUCLEAN);
-    assert_int_equal(fs_rename(s.fs, s.b, "self", ROOT, "other", 0), -EUCLEAN);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.b, "self"), fs_at(s.b, "other"), 0), -EUCLEAN);
+    assert_int_equal(fs_rename(s.fs, fs_at(s.b, "self"), fs_at(ROOT, "other"), 0), -EUCLEAN);
     assert_int_equal(fs_rmdir(s.fs, s.b, "self"), -EUCLEAN);
     assert_int_equal(mapfs_store_error(s.fs->store), 0);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Many threads at once, with checkpoints and reclaim running beside them: each thread works in a directory of its own, where it must
- * see exactly what it does, and in a shared one, where only the rules of a filesystem hold. Meant for ThreadSanitizer above all. */
+/* Many threads at once, with checkpoints and reclaim running beside them: each thread works in a directory of its
+ * own, where it must see exactly what it does, and in a shared one, where only the rules of a filesystem hold. Meant
+ * for ThreadSanitizer above all. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -57,7 +58,7 @@ static bool own_round(Worker *worker, uint64_t dir, unsigned round) {
     if (!expect(worker, "create", mapfs_fs_create(fs, dir, name, strlen(name), &new_inode, &attr), 0) ||
         !expect(worker, "write", mapfs_fs_write(fs, attr.ino, 0, bytes, len), (int)len) ||
         !expect(worker, "setxattr", mapfs_fs_setxattr(fs, attr.ino, "user.x", bytes, len / 2, 0), 0) ||
-        !expect(worker, "rename", fs_rename(fs, dir, name, dir, "moved", 0), 0) ||
+        !expect(worker, "rename", fs_rename(fs, fs_at(dir, name), fs_at(dir, "moved"), 0), 0) ||
         !expect(worker, "lookup", fs_lookup(fs, dir, name), -ENOENT) ||
         !expect(worker, "unlink", fs_unlink(fs, dir, "moved"), 0) ||
         !expect(worker, "read", mapfs_fs_read(fs, attr.ino, 0, back, sizeof(back)), (int)len) ||
@@ -106,7 +107,8 @@ static bool shared_round(Worker *worker) {
         r = a % 2 ? fs_unlink(fs, worker->shared, one) : fs_rmdir(fs, worker->shared, one);
         break;
     case 2:
-        r = fs_rename(fs, worker->shared, one, worker->shared, other, b % 3 == 0 ? MAPFS_FS_RENAME_EXCHANGE : 0);
+        r = fs_rename(fs, fs_at(worker->shared, one), fs_at(worker->shared, other),
+                      b % 3 == 0 ? MAPFS_FS_RENAME_EXCHANGE : 0);
         break;
     case 3:
         ino = fs_ino(fs, worker->shared, one);
