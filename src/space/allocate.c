@@ -14,6 +14,7 @@
 typedef struct {
     uint64_t n_wanted;
     bool reserved_only; /* only blocks that the host has already */
+    bool whole_chunks;  /* only runs that start with a chunk */
     MapfsRun best;
 } Search;
 
@@ -49,7 +50,7 @@ static bool search_range(const MapfsSpace *space, Search *search, uint64_t start
         uint64_t limit = search_limit(space, search, at, end);
         uint64_t n;
 
-        if (limit == at) {
+        if (limit == at || (search->whole_chunks && at % CHUNK_BLOCKS != 0)) {
             at = (at / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS;
             at = at < end ? next_free(space, at, end) : end;
             continue;
@@ -105,22 +106,28 @@ static int search_run(MapfsSpace *space, Search *search, uint64_t goal) {
         r = search_group(space, search, group, i == 0 ? goal : 0, &done);
         if (r < 0)
             return r;
-        if (space->groups[group].n_free > 0 && ++n_looked >= SEARCH_GROUPS && search->best.n_blocks > 0)
+        if (space->groups[group].n_free > 0 && ++n_looked >= SEARCH_GROUPS &&
+            (search->best.n_blocks > 0 || search->whole_chunks))
             break;
     }
     return search->best.n_blocks > 0 ? 0 : -ENOSPC;
 }
 
-/* A file that grows beside others, and whose next block is taken, goes on in a stretch of its own: else their blocks would alternate. */
+/* A file that grows beside others, and whose next block is taken, goes on in a chunk of its own: right behind the others, their blocks would
+ * alternate. */
 static int search_apart(MapfsSpace *space, const MapfsSpaceWish *wish, Search *search, uint64_t goal) {
-    Search stretch = {.n_wanted = MAPFS_MAX(search->n_wanted, CHUNK_BLOCKS)};
+    Search chunk = {.n_wanted = CHUNK_BLOCKS, .whole_chunks = true};
     int r;
 
     if (!wish->apart || search->n_wanted >= CHUNK_BLOCKS)
         return search_run(space, search, goal);
-    r = search_run(space, &stretch, goal);
-    search->best = (MapfsRun){stretch.best.start, MAPFS_MIN(stretch.best.n_blocks, search->n_wanted)};
-    return r;
+    r = search_run(space, &chunk, goal);
+    if (r < 0 && r != -ENOSPC)
+        return r;
+    if (r < 0 || (chunk.best.start.n != goal && chunk.best.n_blocks < CHUNK_BLOCKS))
+        return search_run(space, search, goal);
+    search->best = (MapfsRun){chunk.best.start, MAPFS_MIN(chunk.best.n_blocks, search->n_wanted)};
+    return 0;
 }
 
 static bool nodes_keep_enough(const MapfsSpace *space, const MapfsSpaceWish *wish) {

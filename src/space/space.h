@@ -50,8 +50,8 @@ int mapfs_space_allocate_node(MapfsSpace *space, MapfsBlock *ret_block) MAPFS_MU
 /* Gives blocks back. -EUCLEAN when they are not all taken (nothing is changed then). */
 int mapfs_space_release(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;
 
-/* Gives the host blocks of a run back. The run is taken and stays so. */
-void mapfs_space_discard(MapfsSpace *space, MapfsRun run);
+/* Gives the host blocks of a run back, as far as enough blocks for nodes stay reserved: all claims and n_keep. The run is taken and stays so. */
+void mapfs_space_discard(MapfsSpace *space, MapfsRun run, uint64_t n_keep);
 
 typedef struct {
     uint64_t n_free; /* clear bits */

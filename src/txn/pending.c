@@ -70,10 +70,12 @@ static int pending_collect(MapfsStore *store, PendingItem *items) {
 }
 
 static void pending_discard(MapfsStore *store, const PendingItem *item) {
+    uint64_t n_keep = mapfs_store_cut_blocks(store) + store->n_reserve;
+
     for (unsigned i = 0; i < item->n_runs; i++) {
         if (item->runs[i].n_blocks >= DISCARD_BLOCKS_MIN && item->runs[i].start.n >= store->first_usable &&
             mapfs_run_fits(item->runs[i], store->n_blocks))
-            mapfs_space_discard(store->space, item->runs[i]);
+            mapfs_space_discard(store->space, item->runs[i], n_keep);
     }
 }
 

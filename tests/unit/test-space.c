@@ -1,0 +1,918 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Which blocks are handed out, and what the host is asked for. The host is a stand-in that remembers which blocks it has given and
+ * refuses more than it is allowed. */
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+#include <glib.h>
+
+#include "space/space.h"
+
+#define FIRST_USABLE 40u
+#define CHUNK 256u /* what the space asks the host for at a time */
+#define SEED 77u
+
+/* --- the host --- */
+
+typedef struct {
+    MapfsImage image;
+    MapfsImage *memory;
+    pthread_mutex_t mutex; /* guards what follows */
+    uint8_t *given;        /* a byte per block */
+    uint64_t n_given, n_given_max;
+    unsigned n_reserves;
+    int error; /* of every reserve, 0 for none */
+} Host;
+
+static int host_reserve(MapfsImage *image, MapfsRun run) {
+    Host *host = (Host *)image;
+    uint64_t n_new = 0;
+    int r = 0;
+
+    pthread_mutex_lock(&host->mutex);
+    host->n_reserves++;
+    for (uint64_t i = 0; i < run.n_blocks; i++)
+        n_new += !host->given[run.start.n + i];
+    if (host->error < 0)
+        r = host->error;
+    else if (host->n_given + n_new > host->n_given_max)
+        r = -ENOSPC;
+    if (r == 0) {
+        memset(host->given + run.start.n, 1, run.n_blocks);
+        host->n_given += n_new;
+    }
+    pthread_mutex_unlock(&host->mutex);
+    return r;
+}
+
+static int host_discard(MapfsImage *image, MapfsRun run) {
+    Host *host = (Host *)image;
+
+    pthread_mutex_lock(&host->mutex);
+    for (uint64_t i = 0; i < run.n_blocks; i++)
+        host->n_given -= host->given[run.start.n + i];
+    memset(host->given + run.start.n, 0, run.n_blocks);
+    pthread_mutex_unlock(&host->mutex);
+    return 0;
+}
+
+static const MapfsImageOps host_ops = {.reserve = host_reserve, .discard = host_discard};
+
+typedef struct {
+    Host host;
+    MapfsSpace *space;
+} Test;
+
+static void test_open(Test *test, uint64_t n_blocks) {
+    *test = (Test){.host = {.n_given_max = UINT64_MAX}};
+    assert_int_equal(mapfs_image_open_anonymous(n_blocks, &test->host.memory), 0);
+    test->host.image = *test->host.memory;
+    test->host.image.ops = &host_ops;
+    test->host.given = g_malloc0(n_blocks);
+    pthread_mutex_init(&test->host.mutex, NULL);
+    assert_int_equal(mapfs_space_new(&test->host.image, n_blocks, FIRST_USABLE, SEED, &test->space), 0);
+}
+
+static void test_close(Test *test) {
+    mapfs_space_free(test->space);
+    mapfs_image_close(test->host.memory);
+    pthread_mutex_destroy(&test->host.mutex);
+    g_free(test->host.given);
+}
+
+static MapfsRun allocate(Test *test, uint64_t goal, uint64_t n_blocks) {
+    const MapfsSpaceWish wish = {.goal = {goal}, .n_blocks = n_blocks};
+    MapfsRun run;
+
+    assert_int_equal(mapfs_space_allocate(test->space, &wish, &run), 0);
+    assert_in_range(run.n_blocks, 1, n_blocks);
+    for (uint64_t i = 0; i < run.n_blocks; i++)
+        assert_true(test->host.given[run.start.n + i]);
+    return run;
+}
+
+static int allocate_keep(Test *test, uint64_t n_blocks, uint64_t n_keep, MapfsRun *ret_run) {
+    const MapfsSpaceWish wish = {.n_blocks = n_blocks, .n_keep = n_keep};
+
+    return mapfs_space_allocate(test->space, &wish, ret_run);
+}
+
+static MapfsSpaceStatus status(Test *test) {
+    MapfsSpaceStatus result;
+
+    mapfs_space_status(test->space, &result);
+    return result;
+}
+
+static void assert_run(MapfsRun run, uint64_t start, uint64_t n_blocks) {
+    assert_int_equal(run.start.n, start);
+    assert_int_equal(run.n_blocks, n_blocks);
+}
+
+static void release(Test *test, uint64_t start, uint64_t n_blocks) {
+    assert_int_equal(mapfs_space_release(test->space, (MapfsRun){{start}, n_blocks}), 0);
+}
+
+static uint64_t take_node(Test *test) {
+    MapfsBlock block;
+
+    assert_int_equal(mapfs_space_allocate_node(test->space, &block), 0);
+    assert_true(test->host.given[block.n]);
+    return block.n;
+}
+
+/* --- runs --- */
+
+static void test_fresh_space_is_free_but_for_superblocks_and_log(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    assert_int_equal(status(&test).n_free, 4096 - FIRST_USABLE);
+    assert_int_equal(status(&test).n_claimed, 0);
+    assert_int_equal(status(&test).n_dirty_groups, 0);
+    test_close(&test);
+}
+
+static void test_run_lies_at_its_goal(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    assert_run(allocate(&test, 1000, 50), 1000, 50);
+    assert_run(allocate(&test, 1050, 50), 1050, 50);
+    assert_int_equal(status(&test).n_free, 4096 - FIRST_USABLE - 100);
+    test_close(&test);
+}
+
+static void test_short_stretch_at_the_goal_is_taken_first(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, 1010, 10);
+    assert_run(allocate(&test, 1000, 50), 1000, 10);
+    test_close(&test);
+}
+
+static void test_taken_goal_leads_to_the_next_stretch_of_full_length(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, 1000, 10); /* free: 1010 to 1019, and from 1030 on */
+    (void)allocate(&test, 1020, 10);
+    assert_run(allocate(&test, 1005, 50), 1030, 50);
+    assert_run(allocate(&test, 1005, 10), 1010, 10);
+    test_close(&test);
+}
+
+static void test_search_goes_around_the_image(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, 4000, 96);
+    assert_run(allocate(&test, 4050, 30), FIRST_USABLE, 30);
+    test_close(&test);
+}
+
+static void test_goal_that_is_none_means_anywhere(void **state) {
+    const uint64_t goals[] = {0, 1, FIRST_USABLE - 1, 4096, UINT64_MAX};
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(goals); i++) {
+        MapfsRun run = allocate(&test, goals[i], 8);
+
+        assert_in_range(run.start.n, FIRST_USABLE, 4096 - 8);
+        assert_int_equal(run.n_blocks, 8);
+    }
+    test_close(&test);
+}
+
+static void test_runs_without_goal_follow_each_other(void **state) {
+    MapfsRun first, second;
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    first = allocate(&test, 0, 20);
+    second = allocate(&test, 0, 20);
+    assert_int_equal(second.start.n, first.start.n + 20);
+    test_close(&test);
+}
+
+/* The longest run there is, when none is long enough. */
+static void test_fragmented_space_gives_its_longest_run(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, FIRST_USABLE, 4096 - FIRST_USABLE);
+    assert_int_equal(status(&test).n_free, 0);
+    release(&test, 100, 3);
+    release(&test, 2000, 9);
+    release(&test, 3000, 5);
+    assert_run(allocate(&test, 50, 12), 2000, 9);
+    test_close(&test);
+}
+
+static void test_run_does_not_cross_groups(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 3 * MAPFS_GROUP_BLOCKS);
+    assert_run(allocate(&test, MAPFS_GROUP_BLOCKS - 10, 50), MAPFS_GROUP_BLOCKS - 10, 10);
+    assert_run(allocate(&test, MAPFS_GROUP_BLOCKS, 50), MAPFS_GROUP_BLOCKS, 50);
+    assert_int_equal(status(&test).n_dirty_groups, 2);
+    test_close(&test);
+}
+
+static void test_everything_can_be_taken_and_nothing_else(void **state) {
+    const uint64_t n_blocks = MAPFS_GROUP_BLOCKS + 1000;
+    g_autofree uint8_t *taken = g_malloc0(n_blocks);
+    uint64_t n = 0;
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    test_open(&test, n_blocks);
+    while (allocate_keep(&test, 777, 0, &run) == 0) {
+        assert_true(run.start.n >= FIRST_USABLE && mapfs_run_fits(run, n_blocks));
+        for (uint64_t i = 0; i < run.n_blocks; i++)
+            assert_int_equal(taken[run.start.n + i]++, 0);
+        n += run.n_blocks;
+    }
+    assert_int_equal(n, n_blocks - FIRST_USABLE);
+    assert_int_equal(status(&test).n_free, 0);
+    test_close(&test);
+}
+
+static void test_growing_files_do_not_alternate(void **state) {
+    MapfsSpaceWish wish = {.apart = true, .n_blocks = 1};
+    uint64_t end[2];
+    unsigned n_breaks = 0;
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    test_open(&test, 16384);
+    end[0] = allocate(&test, 1000, 1).start.n + 1;
+    end[1] = allocate(&test, 1001, 1).start.n + 1;
+    for (unsigned i = 0; i < 200; i++) {
+        wish.goal.n = end[i % 2];
+        assert_int_equal(mapfs_space_allocate(test.space, &wish, &run), 0);
+        n_breaks += run.start.n != end[i % 2];
+        end[i % 2] = run.start.n + run.n_blocks;
+    }
+    /* Only where one of them first meets the other, and where one runs into the other's stretch. */
+    assert_in_range(n_breaks, 1, 3);
+    test_close(&test);
+}
+
+/* --- claims and nodes --- */
+
+static void test_claims_are_left_by_data(void **state) {
+    MapfsRun run;
+    Test test;
+    uint64_t n = 0;
+
+    (void)state;
+    test_open(&test, 1024);
+    assert_int_equal(mapfs_space_claim(test.space, 100, 0), 0);
+    while (allocate_keep(&test, 64, 50, &run) == 0)
+        n += run.n_blocks;
+    assert_int_equal(n, 1024 - FIRST_USABLE - 150);
+    /* What was claimed is really there. */
+    for (unsigned i = 0; i < 100; i++)
+        (void)take_node(&test);
+    mapfs_space_unclaim(test.space, 100);
+    assert_int_equal(status(&test).n_claimed, 0);
+    assert_int_equal(status(&test).n_free, 50);
+    test_close(&test);
+}
+
+static void test_claim_past_the_free_blocks_changes_nothing(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 1024);
+    assert_int_equal(mapfs_space_claim(test.space, 1024 - FIRST_USABLE - 9, 10), -ENOSPC);
+    assert_int_equal(status(&test).n_claimed, 0);
+    assert_int_equal(mapfs_space_claim(test.space, 1024 - FIRST_USABLE - 10, 10), 0);
+    assert_int_equal(mapfs_space_claim(test.space, 1, 10), -ENOSPC);
+    assert_int_equal(mapfs_space_claim(test.space, 10, 0), 0);
+    assert_int_equal(status(&test).n_claimed, 1024 - FIRST_USABLE);
+    test_close(&test);
+}
+
+static void test_nodes_are_taken_first_fit(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    assert_int_equal(mapfs_space_claim(test.space, 20, 0), 0);
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(take_node(&test), FIRST_USABLE + i);
+    release(&test, FIRST_USABLE + 3, 1);
+    release(&test, FIRST_USABLE + 7, 1);
+    assert_int_equal(take_node(&test), FIRST_USABLE + 3);
+    assert_int_equal(take_node(&test), FIRST_USABLE + 7);
+    assert_int_equal(take_node(&test), FIRST_USABLE + 10);
+    test_close(&test);
+}
+
+static void test_nodes_lie_in_reserved_chunks_alone(void **state) {
+    MapfsBlock block;
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    assert_int_equal(mapfs_space_allocate_node(test.space, &block), -ENOSPC);
+    (void)allocate(&test, 1024, 10); /* the host is asked for the whole chunk */
+    assert_int_equal(take_node(&test), 1034);
+    test_close(&test);
+}
+
+/* --- giving back --- */
+
+static void test_released_blocks_are_handed_out_again(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, 1000, 100);
+    release(&test, 1020, 30);
+    assert_run(allocate(&test, 1020, 64), 1020, 30);
+    test_close(&test);
+}
+
+static void test_release_over_a_group_boundary(void **state) {
+    const uint64_t n_blocks = 2 * MAPFS_GROUP_BLOCKS;
+    Test test;
+
+    (void)state;
+    test_open(&test, n_blocks);
+    (void)allocate(&test, MAPFS_GROUP_BLOCKS - 10, 10);
+    (void)allocate(&test, MAPFS_GROUP_BLOCKS, 10);
+    release(&test, MAPFS_GROUP_BLOCKS - 10, 20);
+    assert_int_equal(status(&test).n_free, n_blocks - FIRST_USABLE);
+    test_close(&test);
+}
+
+static void test_release_of_free_or_foreign_blocks_is_damage(void **state) {
+    const MapfsRun bad[] = {{{1000}, 0}, {{1000}, 11}, {{999}, 2},           {{FIRST_USABLE - 1}, 1},
+                            {{0}, 4096}, {{4096}, 1},  {{4095}, UINT64_MAX}, {{UINT64_MAX}, 1},
+                            {{4090}, 7}};
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, 1000, 10);
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(bad); i++)
+        assert_int_equal(mapfs_space_release(test.space, bad[i]), -EUCLEAN);
+    assert_int_equal(status(&test).n_free, 4096 - FIRST_USABLE - 10);
+    release(&test, 1000, 10);
+    assert_int_equal(mapfs_space_release(test.space, (MapfsRun){{1000}, 10}), -EUCLEAN);
+    test_close(&test);
+}
+
+static void test_discarded_blocks_are_reserved_again_before_use(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    (void)allocate(&test, 1024, 512);
+    mapfs_space_discard(test.space, (MapfsRun){{1024}, 512}, 0);
+    for (unsigned i = 0; i < 512; i++)
+        assert_false(test.host.given[1024 + i]);
+    release(&test, 1024, 512);
+    /* allocate() looks whether the host has them. */
+    assert_run(allocate(&test, 1024, 512), 1024, 512);
+    test_close(&test);
+}
+
+/* Claimed blocks have the host's behind them: a discard beside them must not take these away. */
+static void test_discard_leaves_what_is_claimed(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 1024);
+    (void)allocate(&test, 512, 100);
+    assert_int_equal(mapfs_space_claim(test.space, 700, 40), 0);
+    test.host.error = -ENOSPC;
+    mapfs_space_discard(test.space, (MapfsRun){{512}, 100}, 40);
+    for (unsigned i = 0; i < 740; i++)
+        (void)take_node(&test);
+    test_close(&test);
+}
+
+/* --- a full host --- */
+
+static void test_claim_on_a_full_host_is_refused(void **state) {
+    MapfsBlock block;
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    test.host.n_given_max = CHUNK;
+    /* The first chunk holds the superblocks and the log. */
+    assert_int_equal(mapfs_space_claim(test.space, CHUNK, 0), -ENOSPC);
+    assert_int_equal(status(&test).n_claimed, 0);
+    assert_int_equal(mapfs_space_claim(test.space, CHUNK - FIRST_USABLE, 0), 0);
+    for (unsigned i = 0; i < CHUNK - FIRST_USABLE; i++)
+        (void)take_node(&test);
+    assert_int_equal(mapfs_space_allocate_node(test.space, &block), -ENOSPC);
+    test_close(&test);
+}
+
+static void test_data_on_a_full_host_takes_what_the_host_has_given(void **state) {
+    uint64_t n = 0;
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    assert_int_equal(mapfs_space_claim(test.space, 100, 0), 0);
+    test.host.n_given_max = test.host.n_given;
+    while (allocate_keep(&test, 10, 20, &run) == 0)
+        n += run.n_blocks;
+    assert_int_equal(n, CHUNK - FIRST_USABLE - 120);
+    for (unsigned i = 0; i < 100; i++)
+        (void)take_node(&test);
+    test_close(&test);
+}
+
+static void test_host_that_has_less_than_a_chunk_gives_what_it_has(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    test.host.n_given_max = 20;
+    assert_run(allocate(&test, 1030, 20), 1030, 20);
+    test_close(&test);
+}
+
+static void test_failed_reservation_leaves_the_run_free(void **state) {
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    test.host.error = -EIO;
+    assert_int_equal(allocate_keep(&test, 10, 0, &run), -EIO);
+    assert_int_equal(mapfs_space_claim(test.space, 10, 0), -EIO);
+    assert_int_equal(status(&test).n_free, 4096 - FIRST_USABLE);
+    assert_int_equal(status(&test).n_claimed, 0);
+    test.host.error = 0;
+    (void)allocate(&test, 0, 10);
+    test_close(&test);
+}
+
+static void test_host_is_asked_for_chunks_not_blocks(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 8192);
+    for (unsigned i = 0; i < 200; i++)
+        (void)allocate(&test, 1024 + i, 1);
+    assert_int_equal(test.host.n_reserves, 1);
+    test_close(&test);
+}
+
+/* --- bitmaps of the image --- */
+
+/* Stores the group's bitmap into a block, as a checkpoint does. */
+static MapfsNodeRef store_bitmap(Test *test, uint64_t group, uint64_t address) {
+    MapfsNodeRef ref = {{address}, {3}, 0};
+    struct mapfs_disk_bitmap *bitmap = mapfs_image_writable(&test->host.image, (MapfsRun){{address}, 1});
+
+    memset(bitmap, 0, sizeof(*bitmap));
+    bitmap->header.magic = mapfs_le32_store(MAPFS_BITMAP_MAGIC);
+    bitmap->header.address = mapfs_le64_store(address);
+    bitmap->header.generation = mapfs_le64_store(3);
+    bitmap->header.owner = mapfs_le64_store(group);
+    mapfs_space_store_bits(test->space, group, bitmap->bits);
+    mapfs_header_seal(bitmap, SEED);
+    mapfs_space_set_bitmap(test->space, group, ref);
+    return ref;
+}
+
+static void reopen_empty(Test *test) {
+    uint64_t n_blocks = test->host.image.n_blocks;
+
+    mapfs_space_free(test->space);
+    assert_int_equal(mapfs_space_new(&test->host.image, n_blocks, FIRST_USABLE, SEED, &test->space), 0);
+}
+
+static void test_bitmap_is_loaded_when_first_needed(void **state) {
+    const uint64_t n_blocks = 2 * MAPFS_GROUP_BLOCKS + 500;
+    MapfsNodeRef ref;
+    Test test;
+    uint64_t n_free;
+
+    (void)state;
+    test_open(&test, n_blocks);
+    (void)allocate(&test, MAPFS_GROUP_BLOCKS + 100, 50);
+    ref = store_bitmap(&test, 1, 77);
+    n_free = status(&test).n_free;
+    reopen_empty(&test);
+    assert_int_equal(mapfs_space_add_group(test.space, 1, ref, MAPFS_GROUP_BLOCKS - 50), 0);
+    assert_int_equal(status(&test).n_free, n_free);
+    assert_int_equal(status(&test).n_dirty_groups, 0);
+    assert_run(allocate(&test, MAPFS_GROUP_BLOCKS + 90, 50), MAPFS_GROUP_BLOCKS + 90, 10);
+    assert_run(allocate(&test, MAPFS_GROUP_BLOCKS + 100, 50), MAPFS_GROUP_BLOCKS + 150, 50);
+    release(&test, MAPFS_GROUP_BLOCKS + 100, 50);
+    test_close(&test);
+}
+
+static void test_bitmap_cannot_free_what_is_no_block(void **state) {
+    const uint64_t n_blocks = MAPFS_GROUP_BLOCKS + 500;
+    struct mapfs_disk_bitmap *bitmap;
+    MapfsNodeRef ref;
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    test_open(&test, n_blocks);
+    (void)allocate(&test, MAPFS_GROUP_BLOCKS, 1);
+    ref = store_bitmap(&test, 1, 77);
+    bitmap = mapfs_image_writable(&test.host.image, (MapfsRun){{77}, 1});
+    memset(bitmap->bits, 0, sizeof(bitmap->bits)); /* all free, past the end of the image too */
+    mapfs_header_seal(bitmap, SEED);
+    reopen_empty(&test);
+    assert_int_equal(mapfs_space_add_group(test.space, 1, ref, 500), 0);
+    for (uint64_t n = 0; n < 500; n += run.n_blocks) {
+        run = allocate(&test, MAPFS_GROUP_BLOCKS, 500);
+        assert_true(mapfs_run_fits(run, n_blocks));
+    }
+    test_close(&test);
+}
+
+static void test_damaged_bitmap_is_damage_to_who_needs_it(void **state) {
+    const uint64_t n_blocks = 2 * MAPFS_GROUP_BLOCKS;
+    const MapfsSpaceWish wish = {.goal = {MAPFS_GROUP_BLOCKS + 200}, .n_blocks = 10};
+    const struct {
+        uint32_t n_free_off;
+        bool damage_block;
+        uint64_t generation;
+    } cases[] = {{1, false, 3}, {0, true, 3}, {0, false, 4}};
+    MapfsNodeRef ref;
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(cases); i++) {
+        test_open(&test, n_blocks);
+        (void)allocate(&test, MAPFS_GROUP_BLOCKS + 100, 50);
+        ref = store_bitmap(&test, 1, 77);
+        ref.generation.n = cases[i].generation;
+        if (cases[i].damage_block)
+            ((uint8_t *)mapfs_image_writable(&test.host.image, (MapfsRun){{77}, 1}))[1000] ^= 1;
+        reopen_empty(&test);
+        assert_int_equal(mapfs_space_add_group(test.space, 1, ref, MAPFS_GROUP_BLOCKS - 50 - cases[i].n_free_off), 0);
+        assert_int_equal(mapfs_space_allocate(test.space, &wish, &run), -EUCLEAN);
+        assert_int_equal(mapfs_space_release(test.space, (MapfsRun){{MAPFS_GROUP_BLOCKS + 100}, 50}), -EUCLEAN);
+        /* The other group still serves. */
+        assert_run(allocate(&test, 500, 10), 500, 10);
+        test_close(&test);
+    }
+}
+
+static void test_group_summaries_that_make_no_sense_are_damage(void **state) {
+    const uint64_t n_blocks = MAPFS_GROUP_BLOCKS + 500;
+    const struct {
+        uint64_t group, address;
+        uint32_t n_free;
+    } bad[] = {
+        {2, 100, 10},
+        {UINT64_MAX, 100, 10},
+        {1, 100, 501},
+        {0, 100, MAPFS_GROUP_BLOCKS - FIRST_USABLE + 1},
+        {1, FIRST_USABLE - 1, 10},
+        {1, 0, 10},
+        {1, n_blocks, 10},
+    };
+    Test test;
+
+    (void)state;
+    test_open(&test, n_blocks);
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(bad); i++)
+        assert_int_equal(
+            mapfs_space_add_group(test.space, bad[i].group, (MapfsNodeRef){{bad[i].address}, {1}, 0}, bad[i].n_free),
+            -EUCLEAN);
+    assert_int_equal(status(&test).n_free, n_blocks - FIRST_USABLE);
+    assert_int_equal(mapfs_space_add_group(test.space, 1, (MapfsNodeRef){{100}, {1}, 0}, 10), 0);
+    assert_int_equal(mapfs_space_add_group(test.space, 1, (MapfsNodeRef){{100}, {1}, 0}, 10), -EUCLEAN);
+    test_close(&test);
+}
+
+static void test_changed_groups_are_listed_until_clean(void **state) {
+    MapfsSpaceGroup group;
+    Test test;
+
+    (void)state;
+    test_open(&test, 3 * MAPFS_GROUP_BLOCKS);
+    assert_int_equal(mapfs_space_dirty_group(test.space, 0, &group), 0);
+    (void)allocate(&test, 2 * MAPFS_GROUP_BLOCKS + 5, 10);
+    (void)allocate(&test, 500, 10);
+    (void)allocate(&test, 2 * MAPFS_GROUP_BLOCKS + 50, 10);
+    assert_int_equal(status(&test).n_dirty_groups, 2);
+    assert_int_equal(mapfs_space_dirty_group(test.space, 0, &group), 1);
+    assert_int_equal(group.group, 2);
+    assert_int_equal(group.n_free, MAPFS_GROUP_BLOCKS - 20);
+    assert_int_equal(group.bitmap.address.n, 0);
+    mapfs_space_set_bitmap(test.space, 2, (MapfsNodeRef){{99}, {5}, 0});
+    assert_int_equal(mapfs_space_dirty_group(test.space, 0, &group), 1);
+    assert_int_equal(group.bitmap.address.n, 99);
+    assert_int_equal(group.bitmap.generation.n, 5);
+    assert_int_equal(mapfs_space_dirty_group(test.space, 1, &group), 1);
+    assert_int_equal(group.group, 0);
+    assert_int_equal(mapfs_space_dirty_group(test.space, 2, &group), 0);
+    mapfs_space_clean(test.space);
+    assert_int_equal(status(&test).n_dirty_groups, 0);
+    assert_int_equal(mapfs_space_dirty_group(test.space, 0, &group), 0);
+    release(&test, 500, 1);
+    assert_int_equal(mapfs_space_dirty_group(test.space, 0, &group), 1);
+    assert_int_equal(group.group, 0);
+    test_close(&test);
+}
+
+/* --- against a plain bitmap --- */
+
+#define MODEL_BLOCKS (MAPFS_GROUP_BLOCKS + 3000u)
+#define MODEL_STEPS 20000u
+
+typedef struct {
+    Test test;
+    uint8_t taken[MODEL_BLOCKS];
+    uint64_t n_free;
+    uint64_t n_claimed;
+    GArray *runs;
+    GRand *rand;
+} Model;
+
+static void model_take(Model *model, MapfsRun run) {
+    assert_true(run.start.n >= FIRST_USABLE && mapfs_run_fits(run, MODEL_BLOCKS));
+    for (uint64_t i = 0; i < run.n_blocks; i++) {
+        assert_int_equal(model->taken[run.start.n + i], 0);
+        assert_true(model->test.host.given[run.start.n + i]);
+    }
+    memset(model->taken + run.start.n, 1, run.n_blocks);
+    model->n_free -= run.n_blocks;
+    g_array_append_val(model->runs, run);
+}
+
+static void model_allocate(Model *model) {
+    const MapfsSpaceWish wish = {
+        .goal = {g_rand_boolean(model->rand) ? g_rand_int(model->rand) % (MODEL_BLOCKS + 10) : 0},
+        .apart = g_rand_boolean(model->rand),
+        .n_blocks = g_rand_int(model->rand) % 600 + 1,
+        .n_keep = g_rand_int(model->rand) % 100,
+    };
+    bool room = model->n_free > model->n_claimed + wish.n_keep;
+    MapfsRun run;
+    int r = mapfs_space_allocate(model->test.space, &wish, &run);
+
+    if (room && model->test.host.n_given_max == UINT64_MAX)
+        assert_int_equal(r, 0);
+    if (!room)
+        assert_int_equal(r, -ENOSPC);
+    if (r < 0) {
+        assert_int_equal(r, -ENOSPC);
+        return;
+    }
+    assert_in_range(run.n_blocks, 1, wish.n_blocks);
+    model_take(model, run);
+    assert_true(model->n_free >= model->n_claimed + wish.n_keep);
+}
+
+static void model_nodes(Model *model) {
+    unsigned n_claimed = g_rand_int(model->rand) % 40 + 1, n = g_rand_int(model->rand) % (n_claimed + 1);
+    int r = mapfs_space_claim(model->test.space, n_claimed, 7);
+
+    if (model->n_free < model->n_claimed + n_claimed + 7)
+        assert_int_equal(r, -ENOSPC);
+    else if (model->test.host.n_given_max == UINT64_MAX)
+        assert_int_equal(r, 0);
+    if (r < 0)
+        return;
+    model->n_claimed += n_claimed;
+    for (unsigned i = 0; i < n; i++) {
+        MapfsBlock block;
+
+        assert_int_equal(mapfs_space_allocate_node(model->test.space, &block), 0);
+        model_take(model, (MapfsRun){block, 1});
+    }
+    mapfs_space_unclaim(model->test.space, n_claimed);
+    model->n_claimed -= n_claimed;
+}
+
+static void model_release(Model *model) {
+    guint i = model->runs->len > 0 ? g_rand_int(model->rand) % model->runs->len : 0;
+    MapfsRun run;
+
+    if (model->runs->len == 0)
+        return;
+    run = g_array_index(model->runs, MapfsRun, i);
+    g_array_remove_index_fast(model->runs, i);
+    if (g_rand_boolean(model->rand))
+        mapfs_space_discard(model->test.space, run, 10);
+    assert_int_equal(mapfs_space_release(model->test.space, run), 0);
+    memset(model->taken + run.start.n, 0, run.n_blocks);
+    model->n_free += run.n_blocks;
+}
+
+static void model_compare(Model *model) {
+    g_autofree uint8_t *bits = g_malloc(MAPFS_NODE_SPACE);
+    MapfsSpaceGroup group;
+
+    assert_int_equal(status(&model->test).n_free, model->n_free);
+    assert_int_equal(status(&model->test).n_claimed, model->n_claimed);
+    for (uint64_t n = 0; mapfs_space_dirty_group(model->test.space, n, &group) > 0; n++) {
+        mapfs_space_store_bits(model->test.space, group.group, bits);
+        for (uint64_t i = 0; i < MAPFS_GROUP_BLOCKS; i++) {
+            uint64_t block = group.group * MAPFS_GROUP_BLOCKS + i;
+            bool bit = bits[i / 8] >> (i % 8) & 1;
+
+            assert_int_equal(bit, block < FIRST_USABLE || block >= MODEL_BLOCKS || model->taken[block]);
+        }
+    }
+    mapfs_space_clean(model->test.space);
+}
+
+static void model_step(Model *model) {
+    switch (g_rand_int(model->rand) % 8) {
+    case 0:
+    case 1:
+        model_allocate(model);
+        return;
+    case 2:
+        model_nodes(model);
+        return;
+    case 3:
+        if (g_rand_int(model->rand) % 64 == 0)
+            model->test.host.n_given_max =
+                model->test.host.n_given_max == UINT64_MAX ? model->test.host.n_given : UINT64_MAX;
+        return;
+    default:
+        /* Fill up, drain, fill up. */
+        if (g_rand_int(model->rand) % 1024 < 3 && model->n_free < 500)
+            while (model->runs->len > 20)
+                model_release(model);
+        if (g_rand_int(model->rand) % 4 == 0)
+            model_release(model);
+    }
+}
+
+static void test_random_requests_agree_with_a_plain_bitmap(void **state) {
+    const char *text = getenv("MAPFS_TEST_SEED");
+    uint32_t seed = text ? (uint32_t)strtoul(text, NULL, 0) : (uint32_t)time(NULL);
+    g_autofree Model *model = g_new0(Model, 1);
+
+    (void)state;
+    print_message("# MAPFS_TEST_SEED=%u\n", seed);
+    test_open(&model->test, MODEL_BLOCKS);
+    model->n_free = MODEL_BLOCKS - FIRST_USABLE;
+    model->runs = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
+    model->rand = g_rand_new_with_seed(seed);
+    for (unsigned i = 0; i < MODEL_STEPS; i++) {
+        model_step(model);
+        if (i % 500 == 0)
+            model_compare(model);
+    }
+    model_compare(model);
+    g_rand_free(model->rand);
+    g_array_unref(model->runs);
+    test_close(&model->test);
+}
+
+/* --- threads --- */
+
+#define N_THREADS 4u
+#define THREAD_STEPS 3000u
+
+typedef struct {
+    Test *test;
+    uint8_t *owner; /* of each block: the thread's number, written by who has taken it */
+    unsigned number;
+    bool failed;
+} Worker;
+
+static bool worker_own(Worker *worker, MapfsRun run, bool own) {
+    for (uint64_t i = 0; i < run.n_blocks; i++) {
+        uint8_t *owner = &worker->owner[run.start.n + i];
+
+        if (*owner != (own ? 0 : worker->number))
+            return false;
+        *owner = own ? (uint8_t)worker->number : 0;
+    }
+    return true;
+}
+
+static bool worker_step(Worker *worker, GRand *rand) {
+    MapfsSpace *space = worker->test->space;
+    const MapfsSpaceWish wish = {.n_blocks = g_rand_int(rand) % 100 + 1, .n_keep = 10, .apart = g_rand_boolean(rand)};
+    MapfsRun run;
+    bool ok;
+
+    if (mapfs_space_claim(space, 3, 10) == 0) {
+        run.n_blocks = 1;
+        ok = mapfs_space_allocate_node(space, &run.start) == 0;
+        mapfs_space_unclaim(space, 3);
+        if (!ok || !worker_own(worker, run, true) || !worker_own(worker, run, false) ||
+            mapfs_space_release(space, run) != 0)
+            return false;
+    }
+    if (mapfs_space_allocate(space, &wish, &run) < 0)
+        return true;
+    if (!worker_own(worker, run, true))
+        return false;
+    if (g_rand_int(rand) % 16 == 0)
+        mapfs_space_discard(space, run, 10);
+    return worker_own(worker, run, false) && mapfs_space_release(space, run) == 0;
+}
+
+static void *worker_main(void *user) {
+    Worker *worker = user;
+    GRand *rand = g_rand_new_with_seed(worker->number);
+
+    for (unsigned i = 0; i < THREAD_STEPS && !worker->failed; i++)
+        worker->failed = !worker_step(worker, rand);
+    g_rand_free(rand);
+    return NULL;
+}
+
+static void test_threads_never_share_a_block(void **state) {
+    Worker workers[N_THREADS];
+    pthread_t threads[N_THREADS];
+    g_autofree uint8_t *owner = g_malloc0(1024);
+    Test test;
+
+    (void)state;
+    test_open(&test, 1024);
+    for (unsigned i = 0; i < N_THREADS; i++) {
+        workers[i] = (Worker){&test, owner, i + 1, false};
+        assert_int_equal(pthread_create(&threads[i], NULL, worker_main, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < N_THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < N_THREADS; i++)
+        assert_false(workers[i].failed);
+    assert_int_equal(status(&test).n_free, 1024 - FIRST_USABLE);
+    assert_int_equal(status(&test).n_claimed, 0);
+    test_close(&test);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_fresh_space_is_free_but_for_superblocks_and_log),
+        cmocka_unit_test(test_run_lies_at_its_goal),
+        cmocka_unit_test(test_short_stretch_at_the_goal_is_taken_first),
+        cmocka_unit_test(test_taken_goal_leads_to_the_next_stretch_of_full_length),
+        cmocka_unit_test(test_search_goes_around_the_image),
+        cmocka_unit_test(test_goal_that_is_none_means_anywhere),
+        cmocka_unit_test(test_runs_without_goal_follow_each_other),
+        cmocka_unit_test(test_fragmented_space_gives_its_longest_run),
+        cmocka_unit_test(test_run_does_not_cross_groups),
+        cmocka_unit_test(test_everything_can_be_taken_and_nothing_else),
+        cmocka_unit_test(test_growing_files_do_not_alternate),
+        cmocka_unit_test(test_claims_are_left_by_data),
+        cmocka_unit_test(test_claim_past_the_free_blocks_changes_nothing),
+        cmocka_unit_test(test_nodes_are_taken_first_fit),
+        cmocka_unit_test(test_nodes_lie_in_reserved_chunks_alone),
+        cmocka_unit_test(test_released_blocks_are_handed_out_again),
+        cmocka_unit_test(test_release_over_a_group_boundary),
+        cmocka_unit_test(test_release_of_free_or_foreign_blocks_is_damage),
+        cmocka_unit_test(test_discarded_blocks_are_reserved_again_before_use),
+        cmocka_unit_test(test_discard_leaves_what_is_claimed),
+        cmocka_unit_test(test_claim_on_a_full_host_is_refused),
+        cmocka_unit_test(test_data_on_a_full_host_takes_what_the_host_has_given),
+        cmocka_unit_test(test_host_that_has_less_than_a_chunk_gives_what_it_has),
+        cmocka_unit_test(test_failed_reservation_leaves_the_run_free),
+        cmocka_unit_test(test_host_is_asked_for_chunks_not_blocks),
+        cmocka_unit_test(test_bitmap_is_loaded_when_first_needed),
+        cmocka_unit_test(test_bitmap_cannot_free_what_is_no_block),
+        cmocka_unit_test(test_damaged_bitmap_is_damage_to_who_needs_it),
+        cmocka_unit_test(test_group_summaries_that_make_no_sense_are_damage),
+        cmocka_unit_test(test_changed_groups_are_listed_until_clean),
+        cmocka_unit_test(test_random_requests_agree_with_a_plain_bitmap),
+        cmocka_unit_test(test_threads_never_share_a_block),
+    };
+
+    return cmocka_run_group_tests_name("space", tests, NULL, NULL);
+}
