@@ -235,7 +235,8 @@ static int reclaim_check(const Record *record) {
         return record_damage("inode", mapfs_le64_load(reclaim.ino));
     if (mapfs_le32_load(reclaim.n_extents) == 0)
         return record_damage("number of extents", 0);
-    if (mapfs_le32_load(reclaim.work) != MAPFS_ORPHAN_UNLINKED && mapfs_le32_load(reclaim.work) != MAPFS_ORPHAN_TRUNCATED)
+    if (mapfs_le32_load(reclaim.work) != MAPFS_ORPHAN_UNLINKED &&
+        mapfs_le32_load(reclaim.work) != MAPFS_ORPHAN_TRUNCATED)
         return record_damage("work", mapfs_le32_load(reclaim.work));
     return 0;
 }

@@ -23,7 +23,7 @@ struct mapfs_disk_header {
     struct mapfs_le32 magic;
     uint8_t level; /* 0 for leaves and bitmaps */
     uint8_t reserved1;
-    struct mapfs_le16 n_items; /* 0 for bitmaps; index nodes have at least one */
+    struct mapfs_le16 n_items;  /* 0 for bitmaps; index nodes have at least one */
     struct mapfs_le64 checksum; /* XXH3-64, seeded, of the block with this field zero; made at the cut */
     struct mapfs_le64 address;
     struct mapfs_le64 generation; /* of the checkpoint that it was born in */

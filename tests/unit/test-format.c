@@ -167,34 +167,10 @@ static int check(const Item *item) {
     return mapfs_item_check(17, item->key, &item->value, item->len);
 }
 
-static Item valid_item(uint8_t kind) {
-    Item item = {.key = {.object = 5, .kind = kind}};
+static Item valid_system_item(uint8_t kind) {
+    Item item = {.key = {.kind = kind}};
 
     switch (kind) {
-    case MAPFS_KIND_INODE:
-        item.value.inode.mode = mapfs_le32_store(S_IFREG | 04755);
-        item.value.inode.nlink = mapfs_le32_store(1);
-        item.len = sizeof(item.value.inode);
-        break;
-    case MAPFS_KIND_XATTR:
-        item.value.xattr = (struct mapfs_disk_xattr){.value_len = mapfs_le32_store(3), .name_len = 6};
-        memcpy(item.value.bytes + sizeof(item.value.xattr), "user.aabc", 9);
-        item.len = sizeof(item.value.xattr) + 9;
-        break;
-    case MAPFS_KIND_INLINE:
-        item.len = 100;
-        break;
-    case MAPFS_KIND_EXTENT:
-        item.value.extent = (struct mapfs_disk_extent){
-            .block = mapfs_le64_store(100), .n_blocks = mapfs_le32_store(4), .birth_generation = mapfs_le64_store(1)};
-        item.len = sizeof(item.value.extent);
-        break;
-    case MAPFS_KIND_DIRENT:
-        item.key.offset = 64;
-        item.value.dirent = (struct mapfs_disk_dirent){.ino = mapfs_le64_store(9), .type = DT_REG, .name_len = 4};
-        memcpy(item.value.bytes + sizeof(item.value.dirent), "name", 4);
-        item.len = sizeof(item.value.dirent) + 4;
-        break;
     case MAPFS_KIND_GROUP:
         item.key.object = MAPFS_OBJECT_GROUPS;
         item.value.group =
@@ -230,6 +206,40 @@ static Item valid_item(uint8_t kind) {
             (struct mapfs_disk_pending_run){.block = mapfs_le64_store(60), .n_blocks = mapfs_le32_store(1)};
         item.len = 2 * sizeof(item.value.runs[0]);
         break;
+    }
+    return item;
+}
+
+static Item valid_item(uint8_t kind) {
+    Item item = {.key = {.object = 5, .kind = kind}};
+
+    switch (kind) {
+    case MAPFS_KIND_INODE:
+        item.value.inode.mode = mapfs_le32_store(S_IFREG | 04755);
+        item.value.inode.nlink = mapfs_le32_store(1);
+        item.len = sizeof(item.value.inode);
+        break;
+    case MAPFS_KIND_XATTR:
+        item.value.xattr = (struct mapfs_disk_xattr){.value_len = mapfs_le32_store(3), .name_len = 6};
+        memcpy(item.value.bytes + sizeof(item.value.xattr), "user.aabc", 9);
+        item.len = sizeof(item.value.xattr) + 9;
+        break;
+    case MAPFS_KIND_INLINE:
+        item.len = 100;
+        break;
+    case MAPFS_KIND_EXTENT:
+        item.value.extent = (struct mapfs_disk_extent){
+            .block = mapfs_le64_store(100), .n_blocks = mapfs_le32_store(4), .birth_generation = mapfs_le64_store(1)};
+        item.len = sizeof(item.value.extent);
+        break;
+    case MAPFS_KIND_DIRENT:
+        item.key.offset = 64;
+        item.value.dirent = (struct mapfs_disk_dirent){.ino = mapfs_le64_store(9), .type = DT_REG, .name_len = 4};
+        memcpy(item.value.bytes + sizeof(item.value.dirent), "name", 4);
+        item.len = sizeof(item.value.dirent) + 4;
+        break;
+    default:
+        return valid_system_item(kind);
     }
     return item;
 }
