@@ -177,20 +177,18 @@ static int create_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, cons
     return 0;
 }
 
-int mapfs_fs_create(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len, const MapfsNewInode *new_inode,
-                    MapfsAttr *ret_attr) {
-    const MapfsName at = {parent, name, name_len};
+int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) {
     MapfsTxn txn;
-    int r = create_validate(&at, new_inode);
+    int r = create_validate(at, new_inode);
 
     if (r < 0)
         return r;
-    mapfs_name_prefetch(fs, &at);
+    mapfs_name_prefetch(fs, at);
     r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3 + target_n_chunks(new_inode->target_len), &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
-    r = create_locked(fs, &txn, &at, new_inode, ret_attr);
+    r = create_locked(fs, &txn, at, new_inode, ret_attr);
     mapfs_txn_end(&txn);
     return r;
 }

@@ -414,21 +414,21 @@ static void state_free(MapfsWriteState *state) {
     g_free(state);
 }
 
-int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, unsigned flags, MapfsWrite *write) {
-    const MapfsKey keys[] = {mapfs_inode_key(ino), mapfs_extent_key(ino, block_of(offset))};
+int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned flags, MapfsWrite *write) {
+    const MapfsKey keys[] = {mapfs_inode_key(ino), mapfs_extent_key(ino, block_of(range.offset))};
     MapfsWriteState *state;
     int r;
 
-    if (len == 0 || len > MAPFS_IO_LEN_MAX)
+    if (range.len == 0 || range.len > MAPFS_IO_LEN_MAX)
         return -EINVAL;
-    if (offset >= MAPFS_FILE_SIZE_MAX || len > MAPFS_FILE_SIZE_MAX - offset)
+    if (range.offset >= MAPFS_FILE_SIZE_MAX || range.len > MAPFS_FILE_SIZE_MAX - range.offset)
         return -EFBIG;
     mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
     state = g_new0(MapfsWriteState, 1);
     state->fs = fs;
     state->ino = ino;
-    state->offset = offset;
-    state->len = len;
+    state->offset = range.offset;
+    state->len = range.len;
     state->flags = flags & MAPFS_WRITE_FLAG_KILL_PRIV ? MAPFS_WRITE_STRIP : 0;
     mapfs_inode_lock(fs, ino);
     r = mapfs_fs_finish_truncate(fs, ino);
@@ -513,7 +513,7 @@ static int write_copy(MapfsFs *fs, uint64_t ino, uint64_t offset, const uint8_t 
     g_autofree MapfsWrite *write = g_new(MapfsWrite, 1);
     int r;
 
-    r = mapfs_fs_write_begin(fs, ino, offset, len, 0, write);
+    r = mapfs_fs_write_begin(fs, ino, (MapfsIoRange){offset, len}, 0, write);
     if (r < 0)
         return r;
     for (unsigned i = 0; i < write->n_iov; i++) {

@@ -38,7 +38,8 @@ struct MapfsFs {
     pthread_t reclaim_thread; /* of reclaim.c, if reclaim_thread_runs */
     bool reclaim_thread_runs; /* written at open and close alone */
     bool read_only;
-    uint64_t hash_seed; /* the superblock's, which never changes */
+    uint64_t hash_seed;  /* the superblock's, which never changes */
+    uint64_t fixed_time; /* of all changes, 0: the clock's; written before there are other threads */
 };
 
 /* --- inodes --- */

@@ -134,6 +134,11 @@ void mapfs_fs_statfs(MapfsFs *fs, MapfsFsStatus *ret_status) {
     };
 }
 
+void mapfs_fs_set_time(MapfsFs *fs, uint64_t time) {
+    fs->fixed_time = time;
+    mapfs_store_set_time(fs->store, time);
+}
+
 int mapfs_fs_format(MapfsImage *image, const MapfsFsFormat *how) {
     const struct mapfs_disk_inode root = {
         .atime = mapfs_le64_store(how->store.time),

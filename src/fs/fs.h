@@ -42,6 +42,10 @@ int mapfs_fs_close(MapfsFs *fs) MAPFS_MUST_USE;
 void mapfs_fs_abandon(MapfsFs *fs);
 MapfsStore *mapfs_fs_store(MapfsFs *fs);
 
+/* From here on every change is dated so (disk time) instead of by the clock: the same changes then make the same bytes. Before the first
+ * change, and with options->threads off. */
+void mapfs_fs_set_time(MapfsFs *fs, uint64_t time);
+
 /* All that was changed before is durable when this returns 0. */
 int mapfs_fs_sync(MapfsFs *fs) MAPFS_MUST_USE;
 
@@ -75,6 +79,12 @@ int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *
 /* --- names --- */
 
 typedef struct {
+    uint64_t parent;
+    const char *name;
+    size_t name_len;
+} MapfsName;
+
+typedef struct {
     uint32_t mode;     /* type and permissions, umask already applied */
     uint32_t uid, gid; /* gid is replaced by the parent's when that is setgid; a directory then gets the bit too */
     uint32_t rdev_major, rdev_minor;
@@ -82,20 +92,14 @@ typedef struct {
     size_t target_len;
 } MapfsNewInode;
 /* Files, directories, symlinks, devices, fifos, sockets. -EEXIST. */
-int mapfs_fs_create(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len, const MapfsNewInode *new_inode,
+int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_inode,
                     MapfsAttr *ret_attr) MAPFS_MUST_USE;
 /* `buffer` has MAPFS_SYMLINK_LEN_MAX + 1 bytes; NUL-terminated. */
 int mapfs_fs_readlink(MapfsFs *fs, uint64_t ino, char *buffer) MAPFS_MUST_USE;
-int mapfs_fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name, size_t name_len,
-                  MapfsAttr *ret_attr) MAPFS_MUST_USE;
+int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret_attr) MAPFS_MUST_USE;
 int mapfs_fs_unlink(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
 int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
 
-typedef struct {
-    uint64_t parent;
-    const char *name;
-    size_t name_len;
-} MapfsName;
 #define MAPFS_FS_RENAME_NOREPLACE 1u /* as RENAME_* of Linux */
 #define MAPFS_FS_RENAME_EXCHANGE 2u
 int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags) MAPFS_MUST_USE;
@@ -112,15 +116,23 @@ typedef struct {
 } MapfsDirEntry;
 /* 1: taken, go on. 0: no room, stop. Runs under the tree's read lock: must not call back or block. */
 typedef int (*MapfsDirCallback)(void *user, const MapfsDirEntry *entry);
-/* Entries after `cookie` (0: from the start), "." and ".." first. */
-int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, MapfsDirCallback callback,
-                     void *user) MAPFS_MUST_USE;
+typedef struct {
+    uint64_t cookie; /* go on after this entry; 0: from the start */
+    bool plus;
+    MapfsDirCallback callback;
+    void *user;
+} MapfsDirScan;
+/* Entries from there on, "." and ".." first. */
+int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, const MapfsDirScan *scan) MAPFS_MUST_USE;
 
 /* --- extended attributes (full names) --- */
 #define MAPFS_XATTR_FLAG_CREATE 1u /* as XATTR_* of Linux */
 #define MAPFS_XATTR_FLAG_REPLACE 2u
-int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len,
-                      unsigned flags) MAPFS_MUST_USE;
+typedef struct {
+    const void *bytes;
+    size_t len;
+} MapfsBytes;
+int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, MapfsBytes value, unsigned flags) MAPFS_MUST_USE;
 /* Size 0 asks for the length. >= 0 length, -ENODATA, -ERANGE. */
 int mapfs_fs_getxattr(MapfsFs *fs, uint64_t ino, const char *name, void *buffer, size_t size) MAPFS_MUST_USE;
 int mapfs_fs_listxattr(MapfsFs *fs, uint64_t ino, char *buffer, size_t size) MAPFS_MUST_USE;
@@ -154,7 +166,11 @@ typedef struct {
     MapfsWriteState *state;
 } MapfsWrite;
 #define MAPFS_WRITE_FLAG_KILL_PRIV 1u
-int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, unsigned flags,
+typedef struct {
+    uint64_t offset; /* bytes */
+    size_t len;
+} MapfsIoRange;
+int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned flags,
                          MapfsWrite *write) MAPFS_MUST_USE;
 int mapfs_fs_write_commit(MapfsFs *fs, MapfsWrite *write) MAPFS_MUST_USE;
 void mapfs_fs_write_abort(MapfsFs *fs, MapfsWrite *write);

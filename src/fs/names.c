@@ -104,21 +104,20 @@ static int link_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, uint64
     return 0;
 }
 
-int mapfs_fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name, size_t name_len, MapfsAttr *ret_attr) {
-    const MapfsName at = {parent, name, name_len};
+int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret_attr) {
     const MapfsKey key = mapfs_inode_key(ino);
     MapfsTxn txn;
-    int r = mapfs_name_validate(&at);
+    int r = mapfs_name_validate(at);
 
     if (r < 0)
         return r;
-    mapfs_name_prefetch(fs, &at);
+    mapfs_name_prefetch(fs, at);
     mapfs_store_prefetch(fs->store, &key, 1);
     r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
-    r = link_locked(fs, &txn, &at, ino, ret_attr);
+    r = link_locked(fs, &txn, at, ino, ret_attr);
     mapfs_txn_end(&txn);
     return r;
 }

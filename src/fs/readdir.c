@@ -137,8 +137,13 @@ static int listing_step(Listing *listing) {
     return r < 0 ? r : 0;
 }
 
-int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, MapfsDirCallback callback, void *user) {
-    Listing listing = {.fs = fs, .dir = ino, .cookie = cookie, .plus = plus, .callback = callback, .user = user};
+int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, const MapfsDirScan *scan) {
+    Listing listing = {.fs = fs,
+                       .dir = ino,
+                       .cookie = scan->cookie,
+                       .plus = scan->plus,
+                       .callback = scan->callback,
+                       .user = scan->user};
     int r;
 
     do {
@@ -150,7 +155,7 @@ int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, uint64_t cookie, bool plus, Mapf
         mapfs_store_read_unlock(fs->store);
         /* What the caller has taken must reach it, with the lookups that were counted; it will come again for the
          * rest. */
-        if (r < 0 && (before != cookie || listing.cookie != before))
+        if (r < 0 && (before != scan->cookie || listing.cookie != before))
             return 0;
     } while (r > 0);
     return r;

@@ -48,8 +48,11 @@ void mapfs_record_init(struct mapfs_disk_record *record, uint16_t type, size_t l
 }
 
 int mapfs_record_run(MapfsFs *fs, MapfsTxn *txn, struct mapfs_disk_record *record) {
-    int r = mapfs_record_apply(fs, txn, record);
+    int r;
 
+    if (fs->fixed_time != 0)
+        record->time = mapfs_le64_store(fs->fixed_time);
+    r = mapfs_record_apply(fs, txn, record);
     if (r < 0)
         return r;
     record->lsn = mapfs_le64_store(mapfs_txn_next_lsn(txn));

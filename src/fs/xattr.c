@@ -217,23 +217,22 @@ static struct mapfs_disk_record_xattr *record_new(uint64_t ino, const char *name
     return record;
 }
 
-int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, const void *value, size_t value_len,
-                      unsigned flags) {
+int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, MapfsBytes value, unsigned flags) {
     g_autofree struct mapfs_disk_record_xattr *record = NULL;
     int r = name_validate(name);
 
     if (r < 0)
         return r;
-    if (value_len > MAPFS_XATTR_VALUE_MAX)
+    if (value.len > MAPFS_XATTR_VALUE_MAX)
         return -E2BIG;
     if (flags & ~(MAPFS_XATTR_FLAG_CREATE | MAPFS_XATTR_FLAG_REPLACE))
         return -EINVAL;
-    if (value_len > MAPFS_XATTR_CAPABILITY_MAX && strcmp(name, MAPFS_XATTR_CAPABILITY) == 0)
+    if (value.len > MAPFS_XATTR_CAPABILITY_MAX && strcmp(name, MAPFS_XATTR_CAPABILITY) == 0)
         return -EINVAL;
-    record = record_new(ino, name, value ? value : "", value_len);
+    record = record_new(ino, name, value.bytes ? value.bytes : "", value.len);
     if (!record)
         return -ENOMEM;
-    xattr_prefetch(fs, ino, name, mapfs_xattr_n_chunks(strlen(name), value_len));
+    xattr_prefetch(fs, ino, name, mapfs_xattr_n_chunks(strlen(name), value.len));
     return change_run(fs, &(XattrChange){.ino = ino, .flags = flags, .record = record}, MAPFS_TXN_GROWS);
 }
 

@@ -53,7 +53,7 @@ static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *sou
     ssize_t n;
     int r;
 
-    r = mapfs_fs_write_begin(fs, ino, (uint64_t)offset, len, flags, &write);
+    r = mapfs_fs_write_begin(fs, ino, (MapfsIoRange){(uint64_t)offset, len}, flags, &write);
     if (r < 0)
         return r;
     n = fuse_buf_copy(buffers_init(&room, &write), source, 0);

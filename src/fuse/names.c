@@ -30,7 +30,8 @@ static int request_create(fuse_req_t req, fuse_ino_t parent, const char *name, M
         return r;
     new_inode->uid = context->uid;
     new_inode->gid = context->gid;
-    return mapfs_fs_create(mapfs_request_session(req)->fs, parent, name, strlen(name), new_inode, ret_attr);
+    return mapfs_fs_create(mapfs_request_session(req)->fs, &(MapfsName){parent, name, strlen(name)}, new_inode,
+                           ret_attr);
 }
 
 /* Answering ENOSYS here would make the kernel use MKNOD, and then check the new file's mode before it opens it: open(path,
@@ -89,7 +90,8 @@ void mapfs_handle_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, co
     int r = mapfs_request_may_change(req);
 
     if (r == 0)
-        r = mapfs_fs_link(mapfs_request_session(req)->fs, ino, new_parent, new_name, strlen(new_name), &attr);
+        r = mapfs_fs_link(mapfs_request_session(req)->fs, ino, &(MapfsName){new_parent, new_name, strlen(new_name)},
+                          &attr);
     mapfs_reply_entry(req, r, &attr);
 }
 

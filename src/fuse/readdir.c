@@ -109,8 +109,8 @@ static void request_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
         mapfs_reply_status(req, r);
         return;
     }
-    r = mapfs_fs_readdir(listing.session->fs, ino, (uint64_t)offset, plus, plus ? listing_add_plus : listing_add,
-                         &listing);
+    r = mapfs_fs_readdir(listing.session->fs, ino,
+                         &(MapfsDirScan){(uint64_t)offset, plus, plus ? listing_add_plus : listing_add, &listing});
     listing_reply(&listing, r);
     listing_clear(&listing);
 }

@@ -11,7 +11,7 @@ void mapfs_handle_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, con
     int r = mapfs_request_may_change(req);
 
     if (r == 0)
-        r = mapfs_fs_setxattr(mapfs_request_session(req)->fs, ino, name, value, size, (unsigned)flags);
+        r = mapfs_fs_setxattr(mapfs_request_session(req)->fs, ino, name, (MapfsBytes){value, size}, (unsigned)flags);
     mapfs_reply_status(req, r);
 }
 

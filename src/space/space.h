@@ -68,7 +68,7 @@ typedef struct {
     MapfsNodeRef bitmap;
     uint32_t n_free;
 } MapfsSpaceGroup;
-int mapfs_space_dirty_group(MapfsSpace *space, uint64_t index, MapfsSpaceGroup *ret_group);
+int mapfs_space_dirty_group(MapfsSpace *space, uint64_t index, MapfsSpaceGroup *ret_group) MAPFS_MUST_USE;
 /* The group's bitmap lies there from now on. */
 void mapfs_space_set_bitmap(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap);
 /* Stores the group's bits into a bitmap block (MAPFS_NODE_SPACE bytes). */

@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     MapfsFs *fs;
     const char *source;
-    size_t prefix_len;       /* of the source directory's path, which begins every name */
+    size_t prefix_len; /* of the source directory's path, which begins every name */
     struct archive *archive;
     GHashTable *directories; /* path -> ino, so that names need not be looked up from the root */
     GHashTable *hard_links;  /* "device:inode" of the source -> ino */
@@ -45,8 +45,9 @@ static int populate_fail(Populate *populate, int error, const char *format, ...)
     va_end(args);
     if (!populate->message) {
         if (error == -ENOSPC)
-            populate->message = g_strdup_printf("%s does not fit: the image is full after %" PRIu64 " entries; make it larger with -s",
-                                                populate->source, populate->n_entries);
+            populate->message =
+                g_strdup_printf("%s does not fit: the image is full after %" PRIu64 " entries; make it larger with -s",
+                                populate->source, populate->n_entries);
         else
             populate->message = g_strdup_printf("%s: %s", what, strerror(-error));
     }
@@ -98,7 +99,7 @@ static int populate_lookup(Populate *populate, uint64_t parent, const char *name
 static int populate_create(Populate *populate, uint64_t parent, const char *name, const MapfsNewInode *new_inode,
                            uint64_t *ret_ino) {
     MapfsAttr attr;
-    int r = mapfs_fs_create(populate->fs, parent, name, strlen(name), new_inode, &attr);
+    int r = mapfs_fs_create(populate->fs, &(MapfsName){parent, name, strlen(name)}, new_inode, &attr);
 
     if (r < 0)
         return r;
@@ -175,7 +176,7 @@ static int populate_xattrs(Populate *populate, struct archive_entry *entry, uint
 
     archive_entry_xattr_reset(entry);
     while (archive_entry_xattr_next(entry, &name, &value, &len) == ARCHIVE_OK) {
-        int r = mapfs_fs_setxattr(populate->fs, ino, name, value, len, 0);
+        int r = mapfs_fs_setxattr(populate->fs, ino, name, (MapfsBytes){value, len}, 0);
         if (r < 0)
             return populate_fail(populate, r, "%s: extended attribute %s", path, name);
     }
@@ -198,9 +199,7 @@ static int populate_attr(Populate *populate, struct archive_entry *entry, uint64
     MapfsAttr result;
     int r;
 
-    late.attr.atime = late.attr.mtime;
-    if (archive_entry_atime_is_set(entry))
-        late.attr.atime = (struct timespec){.tv_sec = archive_entry_atime(entry), .tv_nsec = archive_entry_atime_nsec(entry)};
+    late.attr.atime = late.attr.mtime; /* the source's own is that of this very reading */
     r = mapfs_fs_setattr(populate->fs, ino, MAPFS_SET_UID | MAPFS_SET_GID, &late.attr, &result);
     if (r == 0)
         r = populate_xattrs(populate, entry, ino, path);
@@ -275,7 +274,7 @@ static int populate_file(Populate *populate, struct archive_entry *entry, const 
     if (r < 0)
         return r;
     if (ino != 0) {
-        r = mapfs_fs_link(populate->fs, ino, name->parent, name->name, name->name_len, &attr);
+        r = mapfs_fs_link(populate->fs, ino, &(MapfsName){name->parent, name->name, name->name_len}, &attr);
         if (r == 0)
             mapfs_fs_forget(populate->fs, attr.ino, 1);
         return r < 0 ? populate_fail(populate, r, "%s", path) : 0;
@@ -294,7 +293,8 @@ static int populate_file(Populate *populate, struct archive_entry *entry, const 
 
 static int populate_entry(Populate *populate, struct archive_entry *entry) {
     const char *given = archive_entry_pathname(entry);
-    g_autofree char *path = given && strlen(given) >= populate->prefix_len ? path_normalize(given + populate->prefix_len) : NULL;
+    g_autofree char *path =
+        given && strlen(given) >= populate->prefix_len ? path_normalize(given + populate->prefix_len) : NULL;
     MapfsName name = {.parent = MAPFS_INO_ROOT};
     MapfsAttr attr;
     uint64_t ino;

@@ -126,7 +126,8 @@ static void write_at(Stage *stage, ModelInode *inode, uint64_t offset, size_t le
     fill_buffer(stage, len);
     stage_note(stage, "write %" PRIu64 " at %" PRIu64 " len %zu size %" PRIu64 "%s", inode->attr.ino, offset, len,
                inode->attr.size, strip ? " strip" : "");
-    r = mapfs_fs_write_begin(stage->fs, inode->attr.ino, offset, len, strip ? MAPFS_WRITE_FLAG_KILL_PRIV : 0, write);
+    r = mapfs_fs_write_begin(stage->fs, inode->attr.ino, (MapfsIoRange){offset, len},
+                             strip ? MAPFS_WRITE_FLAG_KILL_PRIV : 0, write);
     if (r == 0)
         r = write_finish(stage, write, abandon);
     if (!stage_result(stage, STAGE_GROWS, expected, r))
@@ -348,7 +349,7 @@ void stage_setxattr(Stage *stage) {
     pick_xattr_name(stage, name, sizeof(name));
     fill_buffer(stage, len);
     stage_note(stage, "setxattr %" PRIu64 " %.20s len %zu flags %u", inode->attr.ino, name, len, flag);
-    r = mapfs_fs_setxattr(stage->fs, inode->attr.ino, name, stage->buffer, len, flag);
+    r = mapfs_fs_setxattr(stage->fs, inode->attr.ino, name, (MapfsBytes){stage->buffer, len}, flag);
     if (!stage_result(stage, STAGE_GROWS, setxattr_verdict(inode, name, len, flag), r))
         return;
     model_xattr_set(inode, name, stage->buffer, len);

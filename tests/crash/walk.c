@@ -245,7 +245,7 @@ static int read_dir(Walk *walk, uint64_t dir) {
     int r;
 
     g_array_set_size(walk->entries, 0);
-    r = mapfs_fs_readdir(walk->fs, dir, 0, false, take_entry, walk);
+    r = mapfs_fs_readdir(walk->fs, dir, &(MapfsDirScan){0, false, take_entry, walk});
     if (r < 0)
         return walk_failed(walk, dir, "list", r);
     for (guint i = 0; i < walk->entries->len; i++) {

@@ -110,7 +110,7 @@ static void walk_directory(Walk *walk, uint64_t ino, unsigned depth) {
     g_autofree Entry *entries = g_new(Entry, WALK_NAMES_MAX);
     Listing listing = {.entries = entries};
 
-    note(walk, mapfs_fs_readdir(walk->fs, ino, 0, false, keep_entry, &listing));
+    note(walk, mapfs_fs_readdir(walk->fs, ino, &(MapfsDirScan){0, false, keep_entry, &listing}));
     for (size_t i = 0; i < listing.n && walk->result->n_inodes < WALK_INODES_MAX; i++) {
         MapfsAttr attr;
         int r = mapfs_fs_lookup(walk->fs, ino, entries[i].name, entries[i].name_len, &attr);
@@ -175,7 +175,7 @@ static void change_create(Changer *changer) {
         made.target = target;
         made.target_len = 1 + random_below(changer->random, sizeof(target));
     }
-    if (mapfs_fs_create(changer->fs, pick_directory(changer), name, len, &made, &attr) < 0)
+    if (mapfs_fs_create(changer->fs, &(MapfsName){pick_directory(changer), name, len}, &made, &attr) < 0)
         return;
     if (S_ISDIR(made.mode) && changer->n_directories < SAMPLE_DIRECTORIES_MAX)
         changer->directories[changer->n_directories++] = attr.ino;
@@ -220,7 +220,8 @@ static void change_xattr(Changer *changer) {
     if (random_below(changer->random, 3) == 0)
         (void)!mapfs_fs_removexattr(changer->fs, attr.ino, name);
     else
-        (void)!mapfs_fs_setxattr(changer->fs, attr.ino, name, value, random_below(changer->random, sizeof(value)), 0);
+        (void)!mapfs_fs_setxattr(changer->fs, attr.ino, name,
+                                 (MapfsBytes){value, random_below(changer->random, sizeof(value))}, 0);
     mapfs_fs_forget(changer->fs, attr.ino, 1);
 }
 
@@ -244,7 +245,7 @@ static void change_names(Changer *changer) {
     default:
         if (mapfs_fs_lookup(changer->fs, old.parent, old.name, old.name_len, &attr) < 0)
             break;
-        if (mapfs_fs_link(changer->fs, attr.ino, new.parent, new.name, new.name_len, &attr) == 0)
+        if (mapfs_fs_link(changer->fs, attr.ino, &(MapfsName){new.parent, new.name, new.name_len}, &attr) == 0)
             mapfs_fs_forget(changer->fs, attr.ino, 1);
         mapfs_fs_forget(changer->fs, attr.ino, 1);
         break;
@@ -264,7 +265,7 @@ void sample_change(MapfsFs *fs, Random *random, unsigned n_changes) {
                                                  change_size,   change_xattr,  change_names, change_names};
     Changer changer = {.fs = fs, .random = random, .directories = {MAPFS_INO_ROOT}, .n_directories = 1};
 
-    (void)!mapfs_fs_readdir(fs, MAPFS_INO_ROOT, 0, false, keep_directory, &changer);
+    (void)!mapfs_fs_readdir(fs, MAPFS_INO_ROOT, &(MapfsDirScan){0, false, keep_directory, &changer});
     for (unsigned i = 0; i < n_changes; i++) {
         changes[random_below(random, MAPFS_N_ELEMENTS(changes))](&changer);
         if (random_below(random, 50) == 0)

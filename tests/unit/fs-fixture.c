@@ -61,14 +61,14 @@ uint64_t fs_make(MapfsFs *fs, uint64_t parent, const char *name, uint32_t mode) 
     const MapfsNewInode new_inode = {.mode = mode};
     MapfsAttr attr;
 
-    assert_int_equal(mapfs_fs_create(fs, parent, name, strlen(name), &new_inode, &attr), 0);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){parent, name, strlen(name)}, &new_inode, &attr), 0);
     return attr.ino;
 }
 
 int fs_create(MapfsFs *fs, uint64_t parent, const char *name, uint32_t mode) {
     const MapfsNewInode new_inode = {.mode = mode};
     MapfsAttr attr;
-    int r = mapfs_fs_create(fs, parent, name, strlen(name), &new_inode, &attr);
+    int r = mapfs_fs_create(fs, &(MapfsName){parent, name, strlen(name)}, &new_inode, &attr);
 
     if (r == 0)
         mapfs_fs_forget(fs, attr.ino, 1);
@@ -78,7 +78,7 @@ int fs_create(MapfsFs *fs, uint64_t parent, const char *name, uint32_t mode) {
 int fs_symlink(MapfsFs *fs, uint64_t parent, const char *name, const char *target) {
     const MapfsNewInode new_inode = {.mode = 0120777, .target = target, .target_len = strlen(target)};
     MapfsAttr attr;
-    int r = mapfs_fs_create(fs, parent, name, strlen(name), &new_inode, &attr);
+    int r = mapfs_fs_create(fs, &(MapfsName){parent, name, strlen(name)}, &new_inode, &attr);
 
     if (r == 0)
         mapfs_fs_forget(fs, attr.ino, 1);
@@ -96,7 +96,7 @@ int fs_lookup(MapfsFs *fs, uint64_t parent, const char *name) {
 
 int fs_link(MapfsFs *fs, uint64_t ino, uint64_t parent, const char *name) {
     MapfsAttr attr;
-    int r = mapfs_fs_link(fs, ino, parent, name, strlen(name), &attr);
+    int r = mapfs_fs_link(fs, ino, &(MapfsName){parent, name, strlen(name)}, &attr);
 
     if (r == 0)
         mapfs_fs_forget(fs, attr.ino, 1);

@@ -70,8 +70,9 @@ static void test_new_owner_takes_suid_and_capability_away(void **state) {
     uint64_t file = fs_make(fs, ROOT, "f", S_IFREG | 06755), dir = fs_make(fs, ROOT, "d", S_IFDIR | 06755);
     MapfsAttr set = {.uid = 5}, after;
 
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "security.capability", "0123456789abcdefghij", 20, 0), 0);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.kept", "x", 1, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "security.capability", (MapfsBytes){"0123456789abcdefghij", 20}, 0),
+                     0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.kept", (MapfsBytes){"x", 1}, 0), 0);
     assert_int_equal(mapfs_fs_setattr(fs, file, MAPFS_SET_UID, &set, &after), 0);
     assert_int_equal(after.mode, S_IFREG | 0755);
     assert_int_equal(after.uid, 5);
@@ -103,7 +104,7 @@ static void test_xattr_values_of_every_length_come_back(void **state) {
 
         for (size_t k = 0; k < lens[i]; k++)
             value[k] = (uint8_t)(k * 31 + i);
-        assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", value, lens[i], 0), 0);
+        assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", (MapfsBytes){value, lens[i]}, 0), 0);
         if (i % 3 == 0) {
             fs_fixture_remount(*state, false);
             fs = fs_of(state);
@@ -115,7 +116,7 @@ static void test_xattr_values_of_every_length_come_back(void **state) {
             assert_int_equal(mapfs_fs_getxattr(fs, file, "user.n", back, lens[i] - 1), -ERANGE);
     }
     /* And shorter again, without a rest of the long one. */
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", "ab", 2, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", (MapfsBytes){"ab", 2}, 0), 0);
     assert_int_equal(mapfs_fs_getxattr(fs, file, "user.n", back, 65536), 2);
     assert_memory_equal(back, "ab", 2);
     assert_int_equal(mapfs_fs_removexattr(fs, file, "user.n"), 0);
@@ -128,8 +129,8 @@ static void test_xattr_removal_leaves_no_items(void **state) {
     uint64_t file = fs_make(fs, ROOT, "f", S_IFREG);
     MapfsItem item;
 
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", value, 65536, 0), 0);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", value, 10, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", (MapfsBytes){value, 65536}, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.n", (MapfsBytes){value, 10}, 0), 0);
     assert_int_equal(mapfs_fs_removexattr(fs, file, "user.n"), 0);
     assert_true(mapfs_tree_lookup_ge(mapfs_store_tree(fs->store), mapfs_xattr_key(file, 0), &item) == 0 ||
                 item.key.object != file);
@@ -142,20 +143,20 @@ static void test_xattr_flags_and_limits(void **state) {
     char name[300];
 
     memset(name, 'n', sizeof(name));
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", "1", 1, MAPFS_XATTR_FLAG_REPLACE), -ENODATA);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", "1", 1, MAPFS_XATTR_FLAG_CREATE), 0);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", "2", 1, MAPFS_XATTR_FLAG_CREATE), -EEXIST);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", "2", 1, MAPFS_XATTR_FLAG_REPLACE), 0);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", "2", 1, 8), -EINVAL);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", value, 65537, 0), -E2BIG);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "", "2", 1, 0), -ERANGE);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){"1", 1}, MAPFS_XATTR_FLAG_REPLACE), -ENODATA);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){"1", 1}, MAPFS_XATTR_FLAG_CREATE), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){"2", 1}, MAPFS_XATTR_FLAG_CREATE), -EEXIST);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){"2", 1}, MAPFS_XATTR_FLAG_REPLACE), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){"2", 1}, 8), -EINVAL);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){value, 65537}, 0), -E2BIG);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "", (MapfsBytes){"2", 1}, 0), -ERANGE);
     name[256] = '\0';
-    assert_int_equal(mapfs_fs_setxattr(fs, file, name, "2", 1, 0), -ERANGE);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, name, (MapfsBytes){"2", 1}, 0), -ERANGE);
     name[255] = '\0';
-    assert_int_equal(mapfs_fs_setxattr(fs, file, name, value, 65536, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, name, (MapfsBytes){value, 65536}, 0), 0);
     assert_int_equal(mapfs_fs_getxattr(fs, file, name, NULL, 0), 65536);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "security.capability", value, 2000, 0), -EINVAL);
-    assert_int_equal(mapfs_fs_setxattr(fs, 999, "user.a", "1", 1, 0), -ESTALE);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "security.capability", (MapfsBytes){value, 2000}, 0), -EINVAL);
+    assert_int_equal(mapfs_fs_setxattr(fs, 999, "user.a", (MapfsBytes){"1", 1}, 0), -ESTALE);
     assert_int_equal(mapfs_fs_getxattr(fs, file, "user.none", NULL, 0), -ENODATA);
     assert_int_equal(mapfs_fs_getxattr(fs, 999, "user.a", NULL, 0), -ESTALE);
     assert_int_equal(mapfs_fs_removexattr(fs, file, "user.none"), -ENODATA);
@@ -168,7 +169,7 @@ static void test_xattr_changes_ctime_alone(void **state) {
     uint64_t file = fs_make(fs, ROOT, "f", S_IFREG);
     MapfsAttr before = fs_attr(fs, file), after;
 
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", "1", 1, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.a", (MapfsBytes){"1", 1}, 0), 0);
     after = fs_attr(fs, file);
     assert_int_equal(after.change, before.change + 1);
     assert_memory_equal(&after.mtime, &before.mtime, sizeof(after.mtime));
@@ -185,7 +186,7 @@ static void test_listxattr_names_each_once(void **state) {
 
     for (unsigned i = 0; i < 40; i++) {
         snprintf(name, sizeof(name), "user.%u", i);
-        assert_int_equal(mapfs_fs_setxattr(fs, file, name, list, i == 7 ? 4000 : 3, 0), 0);
+        assert_int_equal(mapfs_fs_setxattr(fs, file, name, (MapfsBytes){list, i == 7 ? 4000 : 3}, 0), 0);
     }
     len = mapfs_fs_listxattr(fs, file, NULL, 0);
     assert_int_equal(len, 10 * 7 + 30 * 8);
@@ -210,7 +211,7 @@ static void test_xattr_names_with_the_same_hash_take_the_slots(void **state) {
     char buffer[8];
     MapfsTxn txn;
 
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.first", "1", 1, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.first", (MapfsBytes){"1", 1}, 0), 0);
     assert_int_equal(mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 16, &txn), 0);
     mapfs_txn_lock(&txn);
     for (unsigned slot = 0; slot < MAPFS_XATTR_SLOTS; slot++) {
@@ -222,7 +223,7 @@ static void test_xattr_names_with_the_same_hash_take_the_slots(void **state) {
     }
     mapfs_txn_end(&txn);
     assert_int_equal(mapfs_fs_getxattr(fs, file, "user.x", buffer, 8), -ENODATA);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", "value", 5, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", (MapfsBytes){"value", 5}, 0), 0);
     assert_int_equal(mapfs_fs_getxattr(fs, file, "user.x", buffer, 8), 5);
     assert_memory_equal(buffer, "value", 5);
     assert_int_equal(mapfs_fs_removexattr(fs, file, "user.x"), 0);
@@ -232,7 +233,7 @@ static void test_xattr_names_with_the_same_hash_take_the_slots(void **state) {
                                        sizeof(other.head) + 2),
                      0);
     mapfs_txn_end(&txn);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", "value", 5, 0), -ENOSPC);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", (MapfsBytes){"value", 5}, 0), -ENOSPC);
     assert_int_equal(mapfs_store_error(fs->store), 0);
 }
 
@@ -243,13 +244,13 @@ static void test_missing_chunk_is_damage_and_changes_nothing(void **state) {
     uint64_t offset = mapfs_xattr_name_key(fs, file, "user.x", 6).offset;
     MapfsTxn txn;
 
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", value, 9000, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", (MapfsBytes){value, 9000}, 0), 0);
     assert_int_equal(mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 1, &txn), 0);
     mapfs_txn_lock(&txn);
     assert_int_equal(mapfs_tree_remove(mapfs_store_tree(fs->store), mapfs_xattr_key(file, offset + 2)), 0);
     mapfs_txn_end(&txn);
     assert_int_equal(mapfs_fs_getxattr(fs, file, "user.x", value, 65536), -EUCLEAN);
-    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", value, 1, 0), -EUCLEAN);
+    assert_int_equal(mapfs_fs_setxattr(fs, file, "user.x", (MapfsBytes){value, 1}, 0), -EUCLEAN);
     assert_int_equal(mapfs_fs_removexattr(fs, file, "user.x"), -EUCLEAN);
     assert_int_equal(mapfs_store_error(fs->store), 0);
 }
@@ -289,7 +290,7 @@ static Listing listing_run(MapfsFs *fs, uint64_t dir, unsigned n_at_once, bool p
     do {
         listing.n = 0;
         listing.n_max = n_at_once;
-        assert_int_equal(mapfs_fs_readdir(fs, dir, listing.cookie, plus, listing_take, &listing), 0);
+        assert_int_equal(mapfs_fs_readdir(fs, dir, &(MapfsDirScan){listing.cookie, plus, listing_take, &listing}), 0);
     } while (listing.n > 0);
     return listing;
 }
@@ -327,14 +328,14 @@ static void test_cookies_survive_removal_and_insertion(void **state) {
     for (unsigned i = 0; i < 100; i++) {
         listing.n = 0;
         listing.n_max = 1;
-        assert_int_equal(mapfs_fs_readdir(fs, ROOT, listing.cookie, false, listing_take, &listing), 0);
+        assert_int_equal(mapfs_fs_readdir(fs, ROOT, &(MapfsDirScan){listing.cookie, false, listing_take, &listing}), 0);
         snprintf(name, sizeof(name), "comes %u", i);
         assert_int_equal(fs_create(fs, ROOT, name, S_IFREG), 0);
         if (i % 2)
             assert_int_equal(fs_unlink(fs, ROOT, name), 0);
     }
     listing.n_max = UINT32_MAX;
-    assert_int_equal(mapfs_fs_readdir(fs, ROOT, listing.cookie, false, listing_take, &listing), 0);
+    assert_int_equal(mapfs_fs_readdir(fs, ROOT, &(MapfsDirScan){listing.cookie, false, listing_take, &listing}), 0);
     for (unsigned i = 0; i < 50; i++) {
         snprintf(name, sizeof(name), "stays %u", i);
         assert_true(g_hash_table_contains(listing.seen, name));
@@ -355,7 +356,7 @@ static void test_listing_plus_counts_the_lookups_that_were_taken(void **state) {
         inos[i] = fs_ino(fs, ROOT, name);
     }
     /* ".", ".." and one file. */
-    assert_int_equal(mapfs_fs_readdir(fs, ROOT, 0, true, listing_take, &listing), 0);
+    assert_int_equal(mapfs_fs_readdir(fs, ROOT, &(MapfsDirScan){0, true, listing_take, &listing}), 0);
     assert_false(mapfs_inode_in_use(fs, ROOT));
     for (unsigned i = 0; i < 4; i++)
         if (mapfs_inode_in_use(fs, inos[i])) {
@@ -372,9 +373,11 @@ static void test_listing_of_what_is_no_directory(void **state) {
     MapfsFs *fs = fs_of(state);
     Listing listing = {.n_max = 10};
 
-    assert_int_equal(mapfs_fs_readdir(fs, fs_make(fs, ROOT, "f", S_IFREG), 0, false, listing_take, &listing), -ENOTDIR);
-    assert_int_equal(mapfs_fs_readdir(fs, 999, 0, false, listing_take, &listing), -ESTALE);
-    assert_int_equal(mapfs_fs_readdir(fs, ROOT, UINT64_MAX, false, listing_take, &listing), 0);
+    assert_int_equal(
+        mapfs_fs_readdir(fs, fs_make(fs, ROOT, "f", S_IFREG), &(MapfsDirScan){0, false, listing_take, &listing}),
+        -ENOTDIR);
+    assert_int_equal(mapfs_fs_readdir(fs, 999, &(MapfsDirScan){0, false, listing_take, &listing}), -ESTALE);
+    assert_int_equal(mapfs_fs_readdir(fs, ROOT, &(MapfsDirScan){UINT64_MAX, false, listing_take, &listing}), 0);
     assert_int_equal(listing.n, 0);
 }
 

@@ -185,7 +185,7 @@ static void op_create(Test *test) {
         memset(target, 'a' + (int)draw(test, 26), new_inode.target_len);
         new_inode.target = (const char *)target;
     }
-    r = mapfs_fs_create(test->fixture.fs, dir->ino, name, strlen(name), &new_inode, &attr);
+    r = mapfs_fs_create(test->fixture.fs, &(MapfsName){dir->ino, name, strlen(name)}, &new_inode, &attr);
     assert_int_equal(r, expected);
     if (r < 0)
         return;
@@ -383,7 +383,7 @@ static void op_xattr(Test *test) {
     if (flags == MAPFS_XATTR_FLAG_REPLACE && !there)
         expected = -ENODATA;
     draw_bytes(test, bytes, len);
-    assert_int_equal(mapfs_fs_setxattr(test->fixture.fs, inode->ino, name, bytes, len, flags), expected);
+    assert_int_equal(mapfs_fs_setxattr(test->fixture.fs, inode->ino, name, (MapfsBytes){bytes, len}, flags), expected);
     if (expected < 0)
         return;
     g_clear_pointer(&inode->xattrs[which], g_bytes_unref);
@@ -488,7 +488,8 @@ static void compare_inode(Test *test, const Inode *inode) {
 
         assert_int_equal(attr.size, g_hash_table_size(inode->children));
         assert_int_equal(attr.parent, inode->parent);
-        assert_int_equal(mapfs_fs_readdir(test->fixture.fs, inode->ino, 0, false, compare_entry, &compare), 0);
+        assert_int_equal(
+            mapfs_fs_readdir(test->fixture.fs, inode->ino, &(MapfsDirScan){0, false, compare_entry, &compare}), 0);
         assert_int_equal(compare.n, g_hash_table_size(inode->children));
     }
     if (inode->data)

@@ -44,7 +44,7 @@ static void test_create_is_found_by_lookup_with_the_same_attributes(void **state
     const MapfsNewInode new_inode = {.mode = S_IFREG | 0640, .uid = 11, .gid = 12};
     MapfsAttr made, found;
 
-    assert_int_equal(mapfs_fs_create(fs, ROOT, "file", 4, &new_inode, &made), 0);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, "file", 4}, &new_inode, &made), 0);
     assert_int_equal(mapfs_fs_lookup(fs, ROOT, "file", 4, &found), 0);
     assert_memory_equal(&made, &found, sizeof(made));
     assert_int_equal(found.mode, S_IFREG | 0640);
@@ -65,7 +65,7 @@ static void test_create_makes_every_type(void **state) {
         bool device = types[i] == S_IFCHR || types[i] == S_IFBLK;
         MapfsAttr attr;
 
-        assert_int_equal(mapfs_fs_create(fs, ROOT, name, 1, &new_inode, &attr), 0);
+        assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, name, 1}, &new_inode, &attr), 0);
         assert_int_equal(attr.mode, types[i] | 0600);
         assert_int_equal(attr.rdev_major, device ? 5 : 0);
         assert_int_equal(attr.rdev_minor, device ? 300 : 0);
@@ -82,13 +82,13 @@ static void test_create_refuses_bad_names_modes_and_parents(void **state) {
     MapfsAttr attr;
 
     memset(name, 'n', sizeof(name));
-    assert_int_equal(mapfs_fs_create(fs, ROOT, name, 256, &file, &attr), -ENAMETOOLONG);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, name, 255, &file, &attr), 0);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, name, 0, &file, &attr), -EINVAL);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, "a/b", 3, &file, &attr), -EINVAL);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, "a\0b", 3, &file, &attr), -EINVAL);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, "..", 2, &file, &attr), -EINVAL);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, "t", 1, &with_target, &attr), -EINVAL);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, name, 256}, &file, &attr), -ENAMETOOLONG);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, name, 255}, &file, &attr), 0);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, name, 0}, &file, &attr), -EINVAL);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, "a/b", 3}, &file, &attr), -EINVAL);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, "a\0b", 3}, &file, &attr), -EINVAL);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, "..", 2}, &file, &attr), -EINVAL);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, "t", 1}, &with_target, &attr), -EINVAL);
     assert_int_equal(fs_create(fs, ROOT, "t", 0644), -EINVAL);
     assert_int_equal(fs_create(fs, ROOT, "t", S_IFREG | 0200000), -EINVAL);
     assert_int_equal(fs_create(fs, 999, "t", S_IFREG), -ESTALE);
@@ -121,10 +121,10 @@ static void test_setgid_directory_hands_its_group_down(void **state) {
 
     assert_int_equal(mapfs_fs_setattr(fs, dir, MAPFS_SET_GID, &set, &attr), 0);
     assert_int_equal(attr.mode, S_IFDIR | S_ISGID | 0755);
-    assert_int_equal(mapfs_fs_create(fs, dir, "f", 1, &file, &attr), 0);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){dir, "f", 1}, &file, &attr), 0);
     assert_int_equal(attr.gid, 50);
     assert_int_equal(attr.mode, S_IFREG | 0644);
-    assert_int_equal(mapfs_fs_create(fs, dir, "s", 1, &sub, &attr), 0);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){dir, "s", 1}, &sub, &attr), 0);
     assert_int_equal(attr.gid, 50);
     assert_int_equal(attr.mode, S_IFDIR | S_ISGID | 0755);
 }
@@ -186,7 +186,7 @@ static void test_symlink_refuses_bad_targets(void **state) {
     target[4096] = '\0';
     assert_int_equal(fs_symlink(fs, ROOT, "l", target), -ENAMETOOLONG);
     assert_int_equal(fs_symlink(fs, ROOT, "l", ""), -ENOENT);
-    assert_int_equal(mapfs_fs_create(fs, ROOT, "l", 1, &nul, &attr), -EINVAL);
+    assert_int_equal(mapfs_fs_create(fs, &(MapfsName){ROOT, "l", 1}, &nul, &attr), -EINVAL);
     assert_int_equal(mapfs_fs_readlink(fs, ROOT, back), -EINVAL);
     assert_int_equal(mapfs_fs_readlink(fs, 999, back), -ESTALE);
 }
@@ -423,7 +423,7 @@ static void test_read_only_filesystem_takes_no_change(void **state) {
     assert_int_equal(fs_unlink(fixture->fs, ROOT, "f"), -EROFS);
     assert_int_equal(fs_rename(fixture->fs, fs_at(ROOT, "f"), fs_at(ROOT, "g"), 0), -EROFS);
     assert_int_equal(mapfs_fs_setattr(fixture->fs, file, MAPFS_SET_MODE, &attr, &attr), -EROFS);
-    assert_int_equal(mapfs_fs_setxattr(fixture->fs, file, "user.a", "b", 1, 0), -EROFS);
+    assert_int_equal(mapfs_fs_setxattr(fixture->fs, file, "user.a", (MapfsBytes){"b", 1}, 0), -EROFS);
 }
 
 static void test_full_image_says_so_and_recovers(void **state) {

@@ -117,7 +117,7 @@ static void test_removed_directory_and_its_xattrs_are_reclaimed(void **state) {
     uint64_t ino = fs_make(fs, ROOT, "d", S_IFDIR);
     MapfsItem item;
 
-    assert_int_equal(mapfs_fs_setxattr(fs, ino, "user.a", "value", 5, 0), 0);
+    assert_int_equal(mapfs_fs_setxattr(fs, ino, "user.a", (MapfsBytes){"value", 5}, 0), 0);
     mapfs_fs_forget(fs, ino, 1);
     assert_int_equal(fs_rmdir(fs, ROOT, "d"), 0);
     assert_int_equal(mapfs_fs_reclaim(fs), 0);

@@ -55,9 +55,9 @@ static bool own_round(Worker *worker, uint64_t dir, unsigned round) {
 
     snprintf(name, sizeof(name), "file %u", round % 5);
     memset(bytes, (int)(round + worker->number), len);
-    if (!expect(worker, "create", mapfs_fs_create(fs, dir, name, strlen(name), &new_inode, &attr), 0) ||
+    if (!expect(worker, "create", mapfs_fs_create(fs, &(MapfsName){dir, name, strlen(name)}, &new_inode, &attr), 0) ||
         !expect(worker, "write", mapfs_fs_write(fs, attr.ino, 0, bytes, len), (int)len) ||
-        !expect(worker, "setxattr", mapfs_fs_setxattr(fs, attr.ino, "user.x", bytes, len / 2, 0), 0) ||
+        !expect(worker, "setxattr", mapfs_fs_setxattr(fs, attr.ino, "user.x", (MapfsBytes){bytes, len / 2}, 0), 0) ||
         !expect(worker, "rename", fs_rename(fs, fs_at(dir, name), fs_at(dir, "moved"), 0), 0) ||
         !expect(worker, "lookup", fs_lookup(fs, dir, name), -ENOENT) ||
         !expect(worker, "unlink", fs_unlink(fs, dir, "moved"), 0) ||
@@ -78,7 +78,7 @@ static int count_entry(void *user, const MapfsDirEntry *entry) {
 
 static bool listing_round(Worker *worker) {
     g_autoptr(GArray) inos = g_array_new(false, false, sizeof(uint64_t));
-    int r = mapfs_fs_readdir(worker->fs, worker->shared, 0, true, count_entry, inos);
+    int r = mapfs_fs_readdir(worker->fs, worker->shared, &(MapfsDirScan){0, true, count_entry, inos});
 
     for (guint i = 0; i < inos->len; i++)
         mapfs_fs_forget(worker->fs, g_array_index(inos, uint64_t, i), 1);
@@ -137,7 +137,8 @@ static void *worker_main(void *user) {
     MapfsAttr dir;
 
     snprintf(name, sizeof(name), "own %u", worker->number);
-    if (!expect(worker, "mkdir", mapfs_fs_create(worker->fs, ROOT, name, strlen(name), &new_inode, &dir), 0))
+    if (!expect(worker, "mkdir", mapfs_fs_create(worker->fs, &(MapfsName){ROOT, name, strlen(name)}, &new_inode, &dir),
+                0))
         return NULL;
     for (unsigned round = 0; round < N_ROUNDS; round++) {
         if (!own_round(worker, dir.ino, round) || !shared_round(worker) || !shared_round(worker))
@@ -159,7 +160,7 @@ static int count_all(void *user, const MapfsDirEntry *entry) {
 static void check_counts(MapfsFs *fs, uint64_t dir) {
     uint64_t n = 0;
 
-    assert_int_equal(mapfs_fs_readdir(fs, dir, 0, false, count_all, &n), 0);
+    assert_int_equal(mapfs_fs_readdir(fs, dir, &(MapfsDirScan){0, false, count_all, &n}), 0);
     assert_int_equal(fs_attr(fs, dir).size, n);
 }
 
