@@ -89,6 +89,10 @@ int mapfs_check_superblocks(MapfsCheck *check) {
         mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_SLOT, (MapfsCheckPlace){.block = slot},
                           "superblock slot %u holds generation %" PRIu64 ", which belongs into the other", slot,
                           check->generation);
+    if (mapfs_le64_load(check->superblock.feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN)
+        mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_UNKNOWN, (MapfsCheckPlace){.block = slot},
+                          "superblock slot %u: ro_compat features %#" PRIx64 " are unknown to this program", slot,
+                          mapfs_le64_load(check->superblock.feature_ro_compat));
     if (check->n_blocks > check->image->n_blocks) {
         mapfs_check_found(check, MAPFS_PROBLEM_IMAGE_SHORT, (MapfsCheckPlace){.block = slot},
                           "the image has %" PRIu64 " blocks, its superblock says %" PRIu64, check->image->n_blocks,

@@ -217,7 +217,10 @@ static int image_judge(const MapfsImage *image) {
     for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
         if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VERSION)
             return -EPROTONOSUPPORT;
-        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_UNSUPPORTED)
+        /* What may only be read by those who do not know a feature, they cannot judge. */
+        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_UNSUPPORTED ||
+            (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID &&
+             mapfs_le64_load(pair.slots[slot].feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN))
             return -EOPNOTSUPP;
         is_image |= pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID || pair.verdicts[slot] == MAPFS_SUPERBLOCK_DAMAGED;
     }
