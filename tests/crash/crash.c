@@ -21,6 +21,8 @@ bool world_build(World *world, const char *moment, Disk *disk) {
 }
 
 void world_note(World *world, const char *moment, unsigned n_disks) {
+    if (world->n_warm > 0)
+        return;
     mapfs_recording_note(world->recording);
     for (unsigned i = 0; i < n_disks; i++) {
         /* More than fit: each has the same chance to stay. */
@@ -40,7 +42,7 @@ static int sync_begin(void *user, MapfsSyncChannel channel, const MapfsRun *runs
         return 0;
     world_note(world, channel == MAPFS_SYNC_DATA ? "before the sync of data" : "before the sync of the superblock",
                1 + (unsigned)random_below(&world->random, 4));
-    return world->stage->trouble && random_once_in(&world->random, 60) ? -EIO : 0;
+    return world->stage->trouble && world->n_warm == 0 && random_once_in(&world->random, 60) ? -EIO : 0;
 }
 
 static void sync_end(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {

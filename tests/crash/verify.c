@@ -144,6 +144,7 @@ static bool verify_older(World *world, MapfsImage *image, uint8_t *bytes) {
 
     if (!newer_slot(bytes, &slot))
         return true;
+    world->n_older++;
     bytes += slot * MAPFS_BLOCK_SIZE;
     memcpy(saved, bytes, sizeof(saved));
     memset(bytes, 0, sizeof(saved));
@@ -178,6 +179,7 @@ static bool lives_on(World *world, MapfsImage *image, MapfsFs *fs, uint64_t seed
     bool ok;
     int r;
 
+    world->n_lives++;
     stage->fs = fs;
     stage->model = model_of(fs);
     live(stage);

@@ -13,6 +13,7 @@
 #include "walk.h"
 
 #define COMPARE_ONE_IN 16u
+#define WARM_OPERATIONS 600u
 /* A world that finds few new disks ends after so many operations for each that was asked for. */
 #define OPERATIONS_PER_STATE 20u
 
@@ -181,6 +182,7 @@ static void world_reboot(World *world) {
     guint state;
 
     log_add(world, "power cut and reboot");
+    world->n_reboots++;
     verify_queue(world);
     if (world->failure->len > 0)
         return;
@@ -238,7 +240,8 @@ static void world_step(World *world) {
     Stage *stage = world->stage;
 
     world_tick(world);
-    if (stage->broken || random_once_in(&world->random, 70)) {
+    world->n_warm -= world->n_warm > 0;
+    if (stage->broken || (world->n_warm == 0 && random_once_in(&world->random, 70))) {
         world_reboot(world);
         return;
     }
@@ -298,6 +301,7 @@ static bool world_begin(World *world) {
     world->stage->trouble = random_once_in(&world->random, 5);
     world->stage->midway = midway;
     world->stage->user = world;
+    world->n_warm = random_below(&world->random, WARM_OPERATIONS);
     world_set_hooks(world);
     if (!world_mount(world))
         return false;
@@ -353,6 +357,11 @@ uint64_t world_run(uint64_t seed, const WorldOptions *options, bool *ret_failed)
     while (world->failure->len == 0 && world->n_states < options->n_states &&
            world->n_operations < options->n_states * OPERATIONS_PER_STATE)
         world_step(world);
+    if (options->verbose)
+        printf("%s world of %" PRIu64 " blocks, seed %" PRIu64 ": %" PRIu64 " operations, %u met a full image, %" PRIu64
+               " reboots, %" PRIu64 " disks through the older superblock, %" PRIu64 " lived on\n",
+               world->profile.name, world->n_blocks, seed, world->n_operations, world->stage ? world->stage->n_full : 0,
+               world->n_reboots, world->n_older, world->n_lives);
     *ret_failed = world->failure->len > 0;
     n_states = world->n_states;
     world_end(world);

@@ -46,6 +46,8 @@ typedef struct {
     guint n_queued;
     GHashTable *seen; /* disks that were verified since the last acknowledged sync */
     uint64_t n_states, n_operations, tick;
+    uint64_t n_warm; /* operations still to be done without power cuts, so that those meet a grown image */
+    uint64_t n_reboots, n_older, n_lives;
     unsigned n_host_full;       /* reservations of host space to refuse */
     char *recent[WORLD_RECENT]; /* what was done last */
     GString *failure;           /* empty while all is well */
