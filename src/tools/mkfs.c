@@ -35,7 +35,7 @@ static const char help[] =
     "      --offset BYTES     where the image begins in the file (default 0)\n"
     "      --help             show this help\n"
     "\n"
-    "With -U and $SOURCE_DATE_EPOCH an empty image is the same byte for byte each time.\n";
+    "With -U and $SOURCE_DATE_EPOCH the image of the same source is the same byte for byte each time.\n";
 
 typedef struct {
     const char *path;
@@ -47,6 +47,8 @@ typedef struct {
     bool has_uuid;
     bool force;
     bool is_new; /* the file is made by this command, and goes if it fails */
+    bool is_dated; /* $SOURCE_DATE_EPOCH is set */
+    uint64_t time; /* disk time of everything that this command makes */
 } Mkfs;
 
 #define IMAGE_BYTES_MIN ((uint64_t)MAPFS_IMAGE_BLOCKS_MIN * MAPFS_BLOCK_SIZE)
@@ -151,11 +153,6 @@ static bool mkfs_open(const Mkfs *mkfs, MapfsImage **ret_image) {
 
 /* Uuid, seed and time: all chosen by the user give the same bytes each time. */
 static bool mkfs_identity(const Mkfs *mkfs, MapfsFsFormat *format) {
-    const char *epoch = getenv("SOURCE_DATE_EPOCH");
-    struct timespec now;
-    uint64_t seconds;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
     if (getrandom(format->store.uuid, sizeof format->store.uuid, 0) != (ssize_t)sizeof format->store.uuid ||
         getrandom(&format->store.seed, sizeof format->store.seed, 0) != (ssize_t)sizeof format->store.seed) {
         mapfs_complain(program, "the kernel gives no random numbers: %s", strerror(errno));
@@ -166,6 +163,20 @@ static bool mkfs_identity(const Mkfs *mkfs, MapfsFsFormat *format) {
     format->store.uuid[8] = (uint8_t)((format->store.uuid[8] & 0x3f) | 0x80);
     if (mkfs->has_uuid)
         memcpy(format->store.uuid, mkfs->uuid, sizeof mkfs->uuid);
+    format->store.time = mkfs->time;
+    if (mkfs->has_uuid && mkfs->is_dated)
+        format->store.seed = mapfs_hash(mkfs->uuid, sizeof mkfs->uuid, mkfs->time);
+    return true;
+}
+
+/* The time of the image: the clock's, or that of $SOURCE_DATE_EPOCH. */
+static bool mkfs_set_time(Mkfs *mkfs) {
+    const char *epoch = getenv("SOURCE_DATE_EPOCH");
+    struct timespec now;
+    uint64_t seconds;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+    mkfs->is_dated = epoch != NULL;
     if (epoch) {
         if (!mapfs_number_parse(epoch, INT64_MAX / 1000000000, &seconds)) {
             mapfs_complain(program, "SOURCE_DATE_EPOCH: '%s' is not a number of seconds", epoch);
@@ -173,9 +184,7 @@ static bool mkfs_identity(const Mkfs *mkfs, MapfsFsFormat *format) {
         }
         now = (struct timespec){.tv_sec = (time_t)seconds};
     }
-    format->store.time = mapfs_time_from_timespec(now);
-    if (mkfs->has_uuid && epoch)
-        format->store.seed = mapfs_hash(mkfs->uuid, sizeof mkfs->uuid, format->store.time);
+    mkfs->time = mapfs_time_from_timespec(now);
     return true;
 }
 
@@ -200,7 +209,8 @@ static bool mkfs_format(const Mkfs *mkfs, MapfsImage *image) {
 }
 
 static bool mkfs_fill(const Mkfs *mkfs, MapfsImage *image) {
-    const MapfsStoreOptions options = {.threads = true};
+    /* A dated image must not depend on when a checkpoint by interval comes. */
+    const MapfsStoreOptions options = {.threads = !mkfs->is_dated};
     g_autofree char *message = NULL;
     MapfsFs *fs;
     int r;
@@ -211,6 +221,8 @@ static bool mkfs_fill(const Mkfs *mkfs, MapfsImage *image) {
         mapfs_complain(program, "%s: %s", mkfs->path, strerror(-r));
         return false;
     }
+    if (mkfs->is_dated)
+        mapfs_fs_set_time(fs, mkfs->time);
     r = mapfs_populate(fs, mkfs->source, &message);
     if (r < 0)
         mapfs_complain(program, "%s", message);
@@ -224,7 +236,7 @@ static int mkfs_run(Mkfs *mkfs) {
     MapfsImage *image;
     bool good;
 
-    if (!mkfs_prepare(mkfs))
+    if (!mkfs_set_time(mkfs) || !mkfs_prepare(mkfs))
         return MAPFS_EXIT_FAILURE;
     if (!mkfs_open(mkfs, &image)) {
         /* Perhaps the file was made and then could not be used. */

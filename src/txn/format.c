@@ -89,11 +89,16 @@ static int format_tree(MapfsStore *store, const void *root_inode, size_t root_in
     return r;
 }
 
+void mapfs_store_set_time(MapfsStore *store, uint64_t time) {
+    store->write_time = time;
+}
+
 int mapfs_store_format(MapfsImage *image, const MapfsStoreFormat *how, const void *root_inode, size_t root_inode_len) {
     MapfsStore *store;
     int r;
 
     if (image->n_blocks < MAPFS_IMAGE_BLOCKS_MIN || image->n_blocks > MAPFS_IMAGE_BLOCKS_MAX ||
+        log_blocks(image, how) < MAPFS_LOG_BLOCKS_MIN || log_blocks(image, how) > MAPFS_LOG_BLOCKS_MAX ||
         log_blocks(image, how) > image->n_blocks / 4)
         return -EINVAL;
     r = format_zero(image, (MapfsRun){{0}, MAPFS_SUPERBLOCK_SLOTS + log_blocks(image, how)});

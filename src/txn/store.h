@@ -41,6 +41,9 @@ int mapfs_store_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsS
 /* The newest valid superblock of an image, copied; errors as mapfs_store_open. */
 int mapfs_superblock_load(const MapfsImage *image, struct mapfs_disk_superblock *ret_superblock) MAPFS_MUST_USE;
 
+/* Checkpoints are dated so (disk time) from here on, 0: by the clock. Before the first change. */
+void mapfs_store_set_time(MapfsStore *store, uint64_t time);
+
 /* Last checkpoint (marked clean), threads stopped, memory freed in any case. 0 or why the checkpoint failed. */
 int mapfs_store_close(MapfsStore *store) MAPFS_MUST_USE;
 
