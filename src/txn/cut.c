@@ -135,6 +135,18 @@ static void cut_store_bitmaps(MapfsStore *store) {
     }
 }
 
+/* The list of what data was stored into: write-behind may be looking at it. */
+static GArray *cut_data(MapfsStore *store) {
+    GArray *data;
+
+    pthread_mutex_lock(&store->data_mutex);
+    data = store->data;
+    store->data = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
+    store->n_behind = 0;
+    pthread_mutex_unlock(&store->data_mutex);
+    return data;
+}
+
 int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
     MapfsSpaceStatus space;
     int r;
@@ -158,11 +170,9 @@ int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
         .n_free = space.n_free,
         .n_pending = STORE_LOAD(store->n_pending),
         .born = g_steal_pointer(&store->born),
-        .data = g_steal_pointer(&store->data),
+        .data = cut_data(store),
     };
     store->born = g_array_new(FALSE, FALSE, sizeof(MapfsBlock));
-    store->data = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
-    store->n_behind = 0;
     STORE_SET(store->n_born, 0);
     STORE_SET(store->level, store->tree.root.level);
     STORE_SET(store->changed, false);

@@ -156,6 +156,10 @@ static void prefetch_key(MapfsStore *store, MapfsKey key) {
 }
 
 void mapfs_store_prefetch(MapfsStore *store, const MapfsKey *keys, unsigned n_keys) {
+    /* What is verified without the lock must not become another's block meanwhile. */
+    unsigned reader = mapfs_store_reader_enter(store);
+
     for (unsigned i = 0; i < n_keys; i++)
         prefetch_key(store, keys[i]);
+    mapfs_store_reader_leave(store, reader);
 }

@@ -38,7 +38,7 @@ static int verdict_error(MapfsSuperblockVerdict verdict) {
 
 /* Which error of two slots says more about the image. */
 static int error_rank(int error) {
-    static const int ranks[] = {-EMEDIUMTYPE, -ENODATA, -EUCLEAN, -EPROTONOSUPPORT, -EOPNOTSUPP};
+    static const int ranks[] = {-ENODATA, -EMEDIUMTYPE, -EUCLEAN, -EPROTONOSUPPORT, -EOPNOTSUPP};
 
     for (unsigned i = 0; i < MAPFS_N_ELEMENTS(ranks); i++) {
         if (ranks[i] == error)
@@ -256,10 +256,12 @@ void mapfs_store_superblock(MapfsStore *store, struct mapfs_disk_superblock *ret
 }
 
 void mapfs_store_status(MapfsStore *store, MapfsStoreStatus *ret_status) {
-    MapfsSpaceStatus space = {.n_free = mapfs_le64_load(store->superblock.n_free_blocks)};
+    MapfsSpaceStatus space = {0};
 
     if (store->space)
         mapfs_space_status(store->space, &space);
+    else
+        space.n_free = mapfs_le64_load(store->superblock.n_free_blocks);
     *ret_status = (MapfsStoreStatus){
         .n_blocks = store->n_blocks,
         .n_free = space.n_free,

@@ -109,10 +109,13 @@ static void *release_main(void *user) {
 int mapfs_store_threads_start(MapfsStore *store) {
     int r;
 
-    r = mapfs_thread_start(&store->checkpoint_thread, checkpoint_main, store);
-    if (r < 0)
-        return r;
+    /* Before the first of them can look. */
     store->threads_run = true;
+    r = mapfs_thread_start(&store->checkpoint_thread, checkpoint_main, store);
+    if (r < 0) {
+        store->threads_run = false;
+        return r;
+    }
     r = mapfs_thread_start(&store->release_thread, release_main, store);
     if (r < 0) {
         store->release_thread = store->checkpoint_thread;
