@@ -197,10 +197,13 @@ static bool one_image(Flip *flip, uint64_t seed) {
 
     for (unsigned i = 0; i < 8; i++)
         (void)random_next(&random);
+    flip->image->n_blocks = IMAGE_BLOCKS;
     memcpy(block_of(flip->image, 0), flip->bases[random_below(&random, BASES)],
            (size_t)IMAGE_BLOCKS * MAPFS_BLOCK_SIZE);
     flip->image->error = 0; /* of the image before */
     damage(flip->image, &random);
+    if (random_below(&random, 32) == 0) /* a file cut short */
+        flip->image->n_blocks = random_below(&random, IMAGE_BLOCKS);
     if (mapfs_check_run(flip->image, &options, &report) < 0) {
         printf("image %" PRIu64 ": the check broke off\n", flip->progress->image);
         return false;
