@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "control/client.h"
-
 #include <glib.h>
+
+#include "control/client.h"
 
 #define MOUNT_TYPE "fuse.mapfs"
 

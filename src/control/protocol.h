@@ -18,8 +18,8 @@
 #define MAPFS_CONTROL_WORD_LEN 32u
 
 struct mapfs_control_info {
-    uint32_t pid;   /* of the daemon, in its own pid namespace */
-    int32_t error;  /* 0, or -errno: why no changes are taken any more */
+    uint32_t pid;  /* of the daemon, in its own pid namespace */
+    int32_t error; /* 0, or -errno: why no changes are taken any more */
     uint64_t offset_bytes;
     uint64_t n_blocks, n_free, n_pending, n_reserve, n_available;
     uint64_t n_inodes;

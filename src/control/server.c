@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <glib.h>
+
 #include "control/protocol.h"
 #include "mapfs-config.h"
-
-#include <glib.h>
 
 static void server_info(MapfsControlServer *server, struct mapfs_control_info *info) {
     MapfsStore *store = mapfs_fs_store(mapfs_view_fs(server->view));

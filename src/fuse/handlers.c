@@ -11,7 +11,7 @@ static void handle_init(void *user, struct fuse_conn_info *connection) {
     static const uint64_t wanted[] = {
         FUSE_CAP_NO_OPEN_SUPPORT,    /* no OPEN, RELEASE and FLUSH: nodes are all that a request needs */
         FUSE_CAP_NO_OPENDIR_SUPPORT, /* the same for directories, and the kernel caches their entries */
-        FUSE_CAP_PARALLEL_DIROPS,    FUSE_CAP_CACHE_SYMLINKS,
+        FUSE_CAP_PARALLEL_DIROPS,     FUSE_CAP_CACHE_SYMLINKS,
         FUSE_CAP_EXPLICIT_INVAL_DATA, /* a changed size or time is no reason to drop the page cache: the change was the kernel's own */
         FUSE_CAP_HANDLE_KILLPRIV_V2,
     };

@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "fuse/session-private.h"
-
 #include <glib.h>
+
+#include "fuse/session-private.h"
 
 /* The smallest entry of a READDIRPLUS reply is longer than this, which bounds how many inodes one reply can hold. */
 #define PLUS_ENTRY_LEN_MIN 128u

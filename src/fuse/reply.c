@@ -7,7 +7,6 @@
 #include <syslog.h>
 
 #include "fuse/session-private.h"
-
 #include "base/error.h"
 
 /* A damaged image can meet every request with damage: the log tells of the first ones. */

@@ -45,10 +45,10 @@ void mapfs_reply_attr(fuse_req_t req, int r, const MapfsAttr *attr);
 void mapfs_reply_xattr(fuse_req_t req, int r, const char *buffer);
 
 /* What a request ends with: r, or -EIO after a fault of this thread or damage. To be called once in a request. */
-int mapfs_request_result(fuse_req_t req, int r);
+int mapfs_request_result(fuse_req_t req, int r) MAPFS_MUST_USE;
 
 /* 0, or -EROFS when this session takes no changes. */
-int mapfs_request_may_change(fuse_req_t req);
+int mapfs_request_may_change(fuse_req_t req) MAPFS_MUST_USE;
 
 void mapfs_attr_to_stat(const MapfsSession *session, const MapfsAttr *attr, struct stat *ret_stat);
 void mapfs_attr_to_entry(const MapfsSession *session, const MapfsAttr *attr, struct fuse_entry_param *ret_entry);

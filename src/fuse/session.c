@@ -8,9 +8,9 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include "fuse/session-private.h"
-
 #include <glib.h>
+
+#include "fuse/session-private.h"
 
 /* Threads that serve requests; libfuse starts them as they are needed. A sync keeps its thread until the disk is done, so that there must
  * be more of them than processors. */
@@ -75,9 +75,8 @@ static char *option_escape(const char *value) {
 static char *session_options(const MapfsSessionConfig *config) {
     g_autofree char *source = option_escape(config->source);
 
-    return g_strdup_printf("fsname=%s,subtype=mapfs,default_permissions%s%s%s", source,
-                           config->read_only ? ",ro" : "", config->mount_options ? "," : "",
-                           config->mount_options ? config->mount_options : "");
+    return g_strdup_printf("fsname=%s,subtype=mapfs,default_permissions%s%s%s", source, config->read_only ? ",ro" : "",
+                           config->mount_options ? "," : "", config->mount_options ? config->mount_options : "");
 }
 
 int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSession **ret_session) {

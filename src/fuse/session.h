@@ -19,10 +19,10 @@ typedef struct {
     const char *mountpoint;    /* absolute path */
     const char *mount_options; /* further options for libfuse, comma separated; may be NULL */
     bool read_only;
-    bool cache_writeback;  /* the kernel keeps writes back (option cache=writeback) */
-    bool damage_read_only; /* after damage was found no change is taken (option errors=remount-ro) */
-    int64_t uid, gid;      /* all inodes are shown as owned by these; -1: by their owners */
-    MapfsIoctl ioctl;      /* with `user` */
+    bool cache_writeback;      /* the kernel keeps writes back (option cache=writeback) */
+    bool damage_read_only;     /* after damage was found no change is taken (option errors=remount-ro) */
+    int64_t uid, gid;          /* all inodes are shown as owned by these; -1: by their owners */
+    MapfsIoctl ioctl;          /* with `user` */
     void (*ready)(void *user); /* called once, when the kernel has begun to send requests */
     void (*log)(int priority, const char *message); /* priority as in syslog(3); from any thread */
     void *user;

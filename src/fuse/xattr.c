@@ -2,9 +2,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "fuse/session-private.h"
-
 #include <glib.h>
+
+#include "fuse/session-private.h"
 
 void mapfs_handle_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size,
                            int flags) {

@@ -12,10 +12,10 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include <glib.h>
+
 #include "tools/notify.h"
 #include "tools/tool.h"
-
-#include <glib.h>
 
 /* What the background process sends when it is ready; no message has this byte. */
 #define READY_BYTE '\0'
@@ -48,7 +48,8 @@ void mapfs_daemon_log(int priority, const char *message) {
         return;
     }
     g_autofree char *line = g_strdup_printf("%s: %s\n", program_name, message);
-    (void)fd_write(to == TO_STARTER ? starter_fd : STDERR_FILENO, line, strlen(line)); /* there is nobody else to tell */
+    (void)fd_write(to == TO_STARTER ? starter_fd : STDERR_FILENO, line,
+                   strlen(line)); /* there is nobody else to tell */
 }
 
 /* Passes on messages until the other process is ready (true) or has closed the pipe. */

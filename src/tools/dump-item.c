@@ -4,17 +4,17 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include <glib.h>
+
 #include "base/macros.h"
 #include "format/items.h"
 #include "tools/number.h"
 
-#include <glib.h>
-
 /* A copy of a value with its struct's alignment; what is missing at the end is zero. */
-#define ITEM_LOAD(target, value, value_len)                                        \
-    do {                                                                           \
-        memset(&(target), 0, sizeof(target));                                      \
-        memcpy(&(target), (value), MAPFS_MIN((value_len), sizeof(target)));        \
+#define ITEM_LOAD(target, value, value_len)                                 \
+    do {                                                                    \
+        memset(&(target), 0, sizeof(target));                               \
+        memcpy(&(target), (value), MAPFS_MIN((value_len), sizeof(target))); \
     } while (0)
 
 static void print_bytes(FILE *out, const char *bytes, size_t len) {
@@ -99,9 +99,9 @@ static const char *kind_name(uint8_t kind) {
         uint8_t kind;
         const char *name;
     } names[] = {
-        {MAPFS_KIND_INODE, "inode"},       {MAPFS_KIND_XATTR, "xattr"},   {MAPFS_KIND_INLINE, "inline"},
-        {MAPFS_KIND_EXTENT, "extent"},     {MAPFS_KIND_DIRENT, "dirent"}, {MAPFS_KIND_CHECKSUM, "checksum"},
-        {MAPFS_KIND_GROUP, "group"},       {MAPFS_KIND_ORPHAN, "orphan"}, {MAPFS_KIND_SHARED, "shared"},
+        {MAPFS_KIND_INODE, "inode"},       {MAPFS_KIND_XATTR, "xattr"},     {MAPFS_KIND_INLINE, "inline"},
+        {MAPFS_KIND_EXTENT, "extent"},     {MAPFS_KIND_DIRENT, "dirent"},   {MAPFS_KIND_CHECKSUM, "checksum"},
+        {MAPFS_KIND_GROUP, "group"},       {MAPFS_KIND_ORPHAN, "orphan"},   {MAPFS_KIND_SHARED, "shared"},
         {MAPFS_KIND_SNAPSHOT, "snapshot"}, {MAPFS_KIND_PENDING, "pending"},
     };
 

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <glib.h>
+
 #include "base/error.h"
 #include "format/items.h"
 #include "format/log.h"
@@ -19,8 +21,6 @@
 #include "tools/number.h"
 #include "tools/superblock.h"
 #include "tools/tool.h"
-
-#include <glib.h>
 
 static const char program[] = "mapfs dump";
 static const char help[] = "Usage: mapfs dump [--offset BYTES] IMAGE [WHAT]\n"
@@ -40,7 +40,7 @@ typedef struct {
     bool only_object; /* print the items of `object` alone */
     uint64_t object;
     uint64_t n_nodes; /* shown so far: a hostile tree may lead to the same node again and again */
-    unsigned n_bad; /* nodes that could not be shown */
+    unsigned n_bad;   /* nodes that could not be shown */
 } Dump;
 
 static MapfsKey pointer_key(const struct mapfs_disk_pointer *pointer) {
@@ -71,11 +71,10 @@ static int node_load(Dump *dump, MapfsNodeRef ref, void *ret_node) {
 }
 
 static void dump_header(const struct mapfs_disk_header *header) {
-    (void)printf("node %" PRIu64 ": level %u, %u items, generation %" PRIu64 ", owner %" PRIu64 ", checksum %016" PRIx64
-                 "\n",
-                 mapfs_le64_load(header->address), header->level, mapfs_le16_load(header->n_items),
-                 mapfs_le64_load(header->generation), mapfs_le64_load(header->owner),
-                 mapfs_le64_load(header->checksum));
+    (void)printf(
+        "node %" PRIu64 ": level %u, %u items, generation %" PRIu64 ", owner %" PRIu64 ", checksum %016" PRIx64 "\n",
+        mapfs_le64_load(header->address), header->level, mapfs_le16_load(header->n_items),
+        mapfs_le64_load(header->generation), mapfs_le64_load(header->owner), mapfs_le64_load(header->checksum));
 }
 
 static void dump_leaf(const Dump *dump, const void *node) {
@@ -154,15 +153,17 @@ static void dump_subtree(Dump *dump, MapfsNodeRef ref) {
 
 static int dump_superblocks(Dump *dump, const char *argument) {
     static const char *const verdicts[] = {
-        [MAPFS_SUPERBLOCK_VALID] = "valid",     [MAPFS_SUPERBLOCK_EMPTY] = "empty",
-        [MAPFS_SUPERBLOCK_FOREIGN] = "foreign", [MAPFS_SUPERBLOCK_DAMAGED] = "damaged",
-        [MAPFS_SUPERBLOCK_VERSION] = "of another version", [MAPFS_SUPERBLOCK_UNSUPPORTED] = "with unknown features",
+        [MAPFS_SUPERBLOCK_VALID] = "valid",
+        [MAPFS_SUPERBLOCK_EMPTY] = "empty",
+        [MAPFS_SUPERBLOCK_FOREIGN] = "foreign",
+        [MAPFS_SUPERBLOCK_DAMAGED] = "damaged",
+        [MAPFS_SUPERBLOCK_VERSION] = "of another version",
+        [MAPFS_SUPERBLOCK_UNSUPPORTED] = "with unknown features",
     };
 
     (void)argument;
     for (int i = 0; i < (int)MAPFS_SUPERBLOCK_SLOTS; i++) {
-        (void)printf("slot %d: %s%s\n", i, verdicts[dump->pair.verdicts[i]],
-                     i == dump->pair.newest ? ", in use" : "");
+        (void)printf("slot %d: %s%s\n", i, verdicts[dump->pair.verdicts[i]], i == dump->pair.newest ? ", in use" : "");
         if (dump->pair.verdicts[i] != MAPFS_SUPERBLOCK_EMPTY && dump->pair.verdicts[i] != MAPFS_SUPERBLOCK_FOREIGN)
             mapfs_dump_superblock(stdout, &dump->pair.slots[i]);
     }
@@ -273,8 +274,10 @@ static const struct {
     bool has_argument, needs_superblock;
     int (*run)(Dump *dump, const char *argument);
 } subjects[] = {
-    {"superblocks", false, false, dump_superblocks}, {"tree", false, true, dump_tree},
-    {"node", true, false, dump_node},                {"inode", true, true, dump_inode},
+    {"superblocks", false, false, dump_superblocks},
+    {"tree", false, true, dump_tree},
+    {"node", true, false, dump_node},
+    {"inode", true, true, dump_inode},
     {"log", false, true, dump_log},
 };
 

@@ -6,10 +6,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "tools/messages.h"
-
 #include <glib.h>
 #include <json-glib/json-glib.h>
+
+#include "tools/messages.h"
 
 typedef struct {
     char *label; /* or NULL */

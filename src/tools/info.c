@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <glib.h>
+
 #include "base/error.h"
 #include "control/client.h"
 #include "format/time.h"
@@ -15,16 +17,13 @@
 #include "tools/superblock.h"
 #include "tools/tool.h"
 
-#include <glib.h>
-
 static const char program[] = "mapfs info";
-static const char help[] =
-    "Usage: mapfs info [--json] [--offset BYTES] IMAGE|MOUNTPOINT\n"
-    "Tells about an image, mounted or not, or about a mount.\n"
-    "\n"
-    "      --json             as one JSON object\n"
-    "      --offset BYTES     where the image begins in the file (default 0)\n"
-    "      --help             show this help\n";
+static const char help[] = "Usage: mapfs info [--json] [--offset BYTES] IMAGE|MOUNTPOINT\n"
+                           "Tells about an image, mounted or not, or about a mount.\n"
+                           "\n"
+                           "      --json             as one JSON object\n"
+                           "      --offset BYTES     where the image begins in the file (default 0)\n"
+                           "      --help             show this help\n";
 
 static void facts_add_identity(MapfsFacts *facts, const uint8_t *uuid, const char *label) {
     char text[37];
@@ -75,13 +74,11 @@ static void facts_add_superblock(MapfsFacts *facts, const struct mapfs_disk_supe
     mapfs_facts_bytes(facts, "log_bytes", "Log", mapfs_le64_load(superblock->log_blocks) * block);
     mapfs_facts_number(facts, "inodes", "Inodes", mapfs_le64_load(superblock->n_inodes));
     mapfs_facts_number(facts, "generation", "Generation", mapfs_le64_load(superblock->generation));
-    mapfs_facts_bool(facts, "clean", "Unmounted in order",
-                     mapfs_le64_load(superblock->flags) & MAPFS_SUPERBLOCK_CLEAN);
+    mapfs_facts_bool(facts, "clean", "Unmounted in order", mapfs_le64_load(superblock->flags) & MAPFS_SUPERBLOCK_CLEAN);
     mapfs_facts_number(facts, "feature_compat", NULL, mapfs_le64_load(superblock->feature_compat));
     mapfs_facts_number(facts, "feature_ro_compat", NULL, mapfs_le64_load(superblock->feature_ro_compat));
     mapfs_facts_number(facts, "feature_incompat", NULL, mapfs_le64_load(superblock->feature_incompat));
-    mapfs_facts_time(facts, "mkfs_time", "Made",
-                     mapfs_time_to_timespec(mapfs_le64_load(superblock->mkfs_time)).tv_sec);
+    mapfs_facts_time(facts, "mkfs_time", "Made", mapfs_time_to_timespec(mapfs_le64_load(superblock->mkfs_time)).tv_sec);
     mapfs_facts_time(facts, "write_time", "Written",
                      mapfs_time_to_timespec(mapfs_le64_load(superblock->write_time)).tv_sec);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/macros.h"
+#include "image/image.h"
 #include "mapfs-config.h"
 #include "tools/messages.h"
 #include "tools/tool.h"
@@ -102,6 +103,11 @@ int main(int argc, char **argv) {
 
     if (argc < 1)
         return MAPFS_EXIT_USAGE;
+    /* Every command looks at an image through a mapping. */
+    if (mapfs_sigbus_install() < 0) {
+        mapfs_complain("mapfs", "cannot catch SIGBUS");
+        return MAPFS_EXIT_FAILURE;
+    }
     slash = strrchr(argv[0], '/');
     command = command_lookup(slash ? slash + 1 : argv[0], true);
     status = command ? command->run(argc, argv) : run_subcommand(argc, argv);

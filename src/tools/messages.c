@@ -9,12 +9,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <glib.h>
+
 #include "base/error.h"
 #include "control/client.h"
 #include "image/image.h"
 #include "tools/tool.h"
-
-#include <glib.h>
 
 void mapfs_complain(const char *program, const char *format, ...) {
     g_autofree char *message = NULL;
@@ -107,14 +107,14 @@ char *mapfs_message_open(const char *path, uint64_t offset_bytes, int error, con
     case EOPNOTSUPP:
         return g_strdup_printf("%s: the image has features that this version of mapfs does not know%s", path, note);
     case ENOSPC:
-        return g_strdup_printf("%s: truncated: the file is shorter than its filesystem%s; restore its full length", path,
-                               note);
+        return g_strdup_printf("%s: truncated: the file is shorter than its filesystem%s; restore its full length",
+                               path, note);
     case EUCLEAN:
         return g_strdup_printf("%s: damaged%s; fsck.mapfs -n tells more", path, note);
     case EROFS:
         if (*note)
-            return g_strdup_printf("%s: has features that allow reading alone%s%s%s", path, note,
-                                   fallback ? ": " : "", fallback ? fallback : "");
+            return g_strdup_printf("%s: has features that allow reading alone%s%s%s", path, note, fallback ? ": " : "",
+                                   fallback ? fallback : "");
         return message_refused(path, error, fallback);
     default:
         return message_refused(path, error, fallback);

@@ -11,8 +11,8 @@
 void mapfs_complain(const char *program, const char *format, ...) MAPFS_PRINTF(2, 3);
 
 /* For `--help` and wrong use: prints the text on stdout, or a hint on stderr; returns the exit status. */
-int mapfs_usage_help(const char *text);
-int mapfs_usage_error(const char *program);
+int mapfs_usage_help(const char *text) MAPFS_MUST_USE;
+int mapfs_usage_error(const char *program) MAPFS_MUST_USE;
 
 /* Why the image at `path` could not be opened, for the errors of mapfs_image_open_file() and mapfs_store_open(). `fallback` is what else
  * could be tried when it may not be written ("mount it with -o ro"), or NULL. To be freed. */

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <glib.h>
+
 #include "format/checksum.h"
 #include "format/time.h"
 #include "fs/fs.h"
@@ -19,8 +21,6 @@
 #include "tools/populate.h"
 #include "tools/signature.h"
 #include "tools/tool.h"
-
-#include <glib.h>
 
 static const char program[] = "mkfs.mapfs";
 static const char help[] =
@@ -46,7 +46,7 @@ typedef struct {
     uint8_t uuid[MAPFS_UUID_LEN];
     bool has_uuid;
     bool force;
-    bool is_new; /* the file is made by this command, and goes if it fails */
+    bool is_new;   /* the file is made by this command, and goes if it fails */
     bool is_dated; /* $SOURCE_DATE_EPOCH is set */
     uint64_t time; /* disk time of everything that this command makes */
 } Mkfs;
@@ -54,30 +54,26 @@ typedef struct {
 #define IMAGE_BYTES_MIN ((uint64_t)MAPFS_IMAGE_BLOCKS_MIN * MAPFS_BLOCK_SIZE)
 #define IMAGE_BYTES_MAX (MAPFS_IMAGE_BLOCKS_MAX * MAPFS_BLOCK_SIZE)
 
-/* Where it may be written at all, and what is there. False after a message. */
+/* Whether what is there may be overwritten: nobody uses it, and it is nothing known. False after a message. */
 static bool mkfs_check_present(const Mkfs *mkfs) {
     const MapfsImageOpen how = {.offset_bytes = mkfs->offset_bytes, .exclusive = true, .wait_ms = MAPFS_WAIT_MS};
     const char *name;
     MapfsImage *image;
     int r;
 
-    /* Nobody may be using it. */
     r = mapfs_image_open_file(mkfs->path, &how, &image);
-    if (r == 0) {
-        mapfs_image_close(image);
-    } else if (r != -ENODATA) {
+    if (r == -ENODATA)
+        return true; /* too short for anything */
+    if (r < 0) {
         g_autofree char *message = mapfs_message_open(mkfs->path, mkfs->offset_bytes, r, NULL);
         mapfs_complain(program, "%s", message);
         return false;
     }
-    if (mkfs->force)
-        return true;
-    r = mapfs_signature_lookup(mkfs->path, mkfs->offset_bytes, &name);
-    if (r < 0)
-        mapfs_complain(program, "%s: %s", mkfs->path, strerror(-r));
-    else if (r > 0)
+    name = mkfs->force ? NULL : mapfs_signature_lookup(image);
+    mapfs_image_close(image);
+    if (name)
         mapfs_complain(program, "%s: there is %s in it; -f overwrites it", mkfs->path, name);
-    return r == 0;
+    return !name;
 }
 
 static bool mkfs_check_size(const Mkfs *mkfs, uint64_t size_bytes) {
@@ -283,17 +279,16 @@ static bool mkfs_set_option(Mkfs *mkfs, int option, char *value) {
         mapfs_complain(program, "the offset '%s' is not a multiple of 4096 bytes", value);
         return false;
     default:
-        (void)mapfs_usage_error(program);
-        return false;
+        g_assert_not_reached(); /* every option of the table is above */
     }
 }
 
 int mapfs_tool_mkfs(int argc, char **argv) {
     static const struct option options[] = {
-        {"size", required_argument, NULL, 's'},      {"label", required_argument, NULL, 'L'},
-        {"uuid", required_argument, NULL, 'U'},      {"directory", required_argument, NULL, 'd'},
-        {"force", no_argument, NULL, 'f'},           {"offset", required_argument, NULL, 'O'},
-        {"help", no_argument, NULL, 'h'},            {0},
+        {"size", required_argument, NULL, 's'}, {"label", required_argument, NULL, 'L'},
+        {"uuid", required_argument, NULL, 'U'}, {"directory", required_argument, NULL, 'd'},
+        {"force", no_argument, NULL, 'f'},      {"offset", required_argument, NULL, 'O'},
+        {"help", no_argument, NULL, 'h'},       {0},
     };
     Mkfs mkfs = {0};
     int option;
@@ -301,6 +296,8 @@ int mapfs_tool_mkfs(int argc, char **argv) {
     while ((option = getopt_long(argc, argv, "s:L:U:d:f", options, NULL)) != -1) {
         if (option == 'h')
             return mapfs_usage_help(help);
+        if (option == '?')
+            return mapfs_usage_error(program);
         if (!mkfs_set_option(&mkfs, option, optarg))
             return MAPFS_EXIT_USAGE;
     }

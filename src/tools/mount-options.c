@@ -3,16 +3,17 @@
 
 #include <string.h>
 
-#include "tools/number.h"
-
 #include <glib.h>
+
+#include "tools/number.h"
 
 const char mapfs_mount_options_help[] =
     "Options of -o:\n"
     "  ro, rw                 read-only (needs no permission to write the image), or not\n"
     "  view=shared|readonly   readonly is the same as ro\n"
     "  commit=SECONDS         checkpoint at least this often (default 5)\n"
-    "  cache=through|writeback  when the kernel hands writes on: at once, or later (faster small writes; default through)\n"
+    "  cache=through|writeback  when the kernel hands writes on: at once, or later (faster small writes; default "
+    "through)\n"
     "  discard, nodiscard     give freed blocks back to the host's filesystem, or not (default)\n"
     "  offset=BYTES           where the image begins in its file (K, M, G, T)\n"
     "  errors=remount-ro|continue  when damage is found: refuse changes (default), or go on\n"

@@ -8,6 +8,8 @@
 #include <syslog.h>
 #include <time.h>
 
+#include <glib.h>
+
 #include "control/client.h"
 #include "control/server.h"
 #include "fuse/process.h"
@@ -19,16 +21,15 @@
 #include "tools/tool.h"
 #include "view/view.h"
 
-#include <glib.h>
-
-static const char help[] = "Usage: mapfs mount [-f] [-o OPTION,...] IMAGE MOUNTPOINT\n"
-                           "Mounts the filesystem in IMAGE (a file or a block device) at the directory MOUNTPOINT.\n"
-                           "Returns when the mount answers; a process in the background serves it.\n"
-                           "\n"
-                           "  -f, --foreground       serve it in the foreground (tells $NOTIFY_SOCKET when it is ready)\n"
-                           "  -o, --options LIST     see below\n"
-                           "      --help             show this help\n"
-                           "\n";
+static const char help[] =
+    "Usage: mapfs mount [-f] [-o OPTION,...] IMAGE MOUNTPOINT\n"
+    "Mounts the filesystem in IMAGE (a file or a block device) at the directory MOUNTPOINT.\n"
+    "Returns when the mount answers; a process in the background serves it.\n"
+    "\n"
+    "  -f, --foreground       serve it in the foreground (tells $NOTIFY_SOCKET when it is ready)\n"
+    "  -o, --options LIST     see below\n"
+    "      --help             show this help\n"
+    "\n";
 
 /* What was asked for. */
 typedef struct {
@@ -119,9 +120,9 @@ static bool mount_open_view(Mount *mount) {
     }
     r = mapfs_view_open(mount->source, &view_options, &mount->view);
     if (r < 0) {
-        g_autofree char *message = mapfs_message_open(
-            mount->request->image, options->offset_bytes, r,
-            view_options.kind == MAPFS_VIEW_READONLY ? NULL : "mount it read-only with -o ro");
+        g_autofree char *message =
+            mapfs_message_open(mount->request->image, options->offset_bytes, r,
+                               view_options.kind == MAPFS_VIEW_READONLY ? NULL : "mount it read-only with -o ro");
         mount_log("%s", message);
         return false;
     }
@@ -238,7 +239,7 @@ int mapfs_tool_mount(int argc, char **argv) {
     mapfs_mount_options_init(&request.options);
     while (good && (option = getopt_long(argc, argv, "fo:", options, NULL)) != -1) {
         if (option == 'h') {
-            (void)mapfs_usage_help(help);
+            (void)fputs(help, stdout); /* main looks at stdout's errors */
             return mapfs_usage_help(mapfs_mount_options_help);
         }
         if (option == 'f')
@@ -267,8 +268,9 @@ int mapfs_tool_mount_helper(int argc, char **argv) {
         request.sloppy |= strcmp(argv[i], "-s") == 0;
     while (good && (option = getopt_long(argc, argv, "sfnvrwo:t:", options, NULL)) != -1) {
         if (option == 'h') {
-            (void)mapfs_usage_help("Usage: mount.mapfs IMAGE MOUNTPOINT [-sfnv] [-o OPTION,...]\n"
-                                   "The helper of mount(8) for the type mapfs; see also 'mapfs mount'.\n\n");
+            (void)fputs("Usage: mount.mapfs IMAGE MOUNTPOINT [-sfnv] [-o OPTION,...]\n"
+                        "The helper of mount(8) for the type mapfs; see also 'mapfs mount'.\n\n",
+                        stdout);
             return mapfs_usage_help(mapfs_mount_options_help);
         }
         if (option == '?')

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "tools/progress.h"
-
 #include <archive.h>
 #include <archive_entry.h>
 #include <glib.h>
+
+#include "tools/progress.h"
 
 #define READ_BLOCK (64u * 1024u)
 

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/signature.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "format/superblock.h"
 
@@ -44,31 +42,33 @@ static const struct {
     {0, 4, "KDMV", "a VMDK disk image"},
     {0, 8, "conectix", "a VHD disk image"},
     {0, 8, "vhdxfile", "a VHDX disk image"},
-    {0, 4, "\x7f" "ELF", "a program"},
+    {0, 4,
+     "\x7f"
+     "ELF",
+     "a program"},
     {0, 2, "\x1f\x8b", "gzip data"},
-    {0, 6, "\xfd" "7zXZ", "xz data"},
+    {0, 6,
+     "\xfd"
+     "7zXZ",
+     "xz data"},
     {0, 4, "\x28\xb5\x2f\xfd", "zstd data"},
     {0, 4, "PK\x03\x04", "a zip archive"},
     {257, 5, "ustar", "a tar archive"},
     {0, 16, "SQLite format 3", "an SQLite database"},
 };
 
-int mapfs_signature_lookup(const char *path, uint64_t offset_bytes, const char **ret_name) {
-    char bytes[16];
-    int found = 0;
-    int fd;
+/* Whether the image has these bytes there; they may lie on two blocks. */
+static bool image_has(const MapfsImage *image, uint64_t offset, const char *bytes, size_t len) {
+    const uint64_t first = offset / MAPFS_BLOCK_SIZE;
+    const uint64_t last = (offset + len - 1) / MAPFS_BLOCK_SIZE;
+    const uint8_t *block = mapfs_image_read(image, (MapfsRun){.start = {first}, .n_blocks = last - first + 1});
 
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return -errno;
-    for (size_t i = 0; i < MAPFS_N_ELEMENTS(signatures) && !found; i++) {
-        const ssize_t n = pread(fd, bytes, signatures[i].len, (off_t)(offset_bytes + signatures[i].offset));
+    return block && memcmp(block + offset % MAPFS_BLOCK_SIZE, bytes, len) == 0;
+}
 
-        if (n != signatures[i].len || memcmp(bytes, signatures[i].magic, signatures[i].len) != 0)
-            continue;
-        *ret_name = signatures[i].name;
-        found = 1;
-    }
-    (void)close(fd); /* was only read */
-    return found;
+const char *mapfs_signature_lookup(const MapfsImage *image) {
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(signatures); i++)
+        if (image_has(image, signatures[i].offset, signatures[i].magic, signatures[i].len))
+            return signatures[i].name;
+    return NULL;
 }

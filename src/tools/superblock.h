@@ -18,4 +18,5 @@ typedef struct {
 void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *ret_pair);
 
 /* The newest valid superblock of the image at `path`. Errors as mapfs_image_open_file() and mapfs_store_open(). */
-int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_disk_superblock *ret_superblock) MAPFS_MUST_USE;
+int mapfs_superblock_read(const char *path, uint64_t offset_bytes,
+                          struct mapfs_disk_superblock *ret_superblock) MAPFS_MUST_USE;

@@ -8,10 +8,11 @@
 #include "tools/tool.h"
 
 static const char program[] = "mapfs sync";
-static const char help[] = "Usage: mapfs sync MOUNTPOINT\n"
-                           "Makes all that was changed there durable: a checkpoint. (sync(1) does not reach FUSE mounts.)\n"
-                           "\n"
-                           "      --help             show this help\n";
+static const char help[] =
+    "Usage: mapfs sync MOUNTPOINT\n"
+    "Makes all that was changed there durable: a checkpoint. (sync(1) does not reach FUSE mounts.)\n"
+    "\n"
+    "      --help             show this help\n";
 
 static int sync_run(const char *given) {
     MapfsMountEntry entry;

@@ -4,16 +4,18 @@
 /* The commands. Each parses its options, makes a few library calls, prints, and returns the exit status of the process. argv[0] is the
  * command's name. */
 
-int mapfs_tool_dump(int argc, char **argv);
-int mapfs_tool_fsck(int argc, char **argv);
-int mapfs_tool_info(int argc, char **argv);
-int mapfs_tool_mkfs(int argc, char **argv);
-int mapfs_tool_mount(int argc, char **argv);
-int mapfs_tool_sync(int argc, char **argv);
-int mapfs_tool_umount(int argc, char **argv);
+#include "base/macros.h"
+
+int mapfs_tool_dump(int argc, char **argv) MAPFS_MUST_USE;
+int mapfs_tool_fsck(int argc, char **argv) MAPFS_MUST_USE;
+int mapfs_tool_info(int argc, char **argv) MAPFS_MUST_USE;
+int mapfs_tool_mkfs(int argc, char **argv) MAPFS_MUST_USE;
+int mapfs_tool_mount(int argc, char **argv) MAPFS_MUST_USE;
+int mapfs_tool_sync(int argc, char **argv) MAPFS_MUST_USE;
+int mapfs_tool_umount(int argc, char **argv) MAPFS_MUST_USE;
 
 /* As mount(8) calls its helpers: SOURCE MOUNTPOINT [-sfnv] [-o OPTIONS]. */
-int mapfs_tool_mount_helper(int argc, char **argv);
+int mapfs_tool_mount_helper(int argc, char **argv) MAPFS_MUST_USE;
 
 #define MAPFS_EXIT_OK 0
 #define MAPFS_EXIT_FAILURE 1

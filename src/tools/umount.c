@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <glib.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <glib.h>
+
 #include "control/client.h"
 #include "image/image.h"
 #include "tools/messages.h"
@@ -21,12 +22,11 @@
 #include "tools/tool.h"
 
 static const char program[] = "mapfs umount";
-static const char help[] =
-    "Usage: mapfs umount MOUNTPOINT\n"
-    "Unmounts, and returns when everything is durable and the daemon is gone.\n"
-    "Removes a mount whose daemon has died, too.\n"
-    "\n"
-    "      --help             show this help\n";
+static const char help[] = "Usage: mapfs umount MOUNTPOINT\n"
+                           "Unmounts, and returns when everything is durable and the daemon is gone.\n"
+                           "Removes a mount whose daemon has died, too.\n"
+                           "\n"
+                           "      --help             show this help\n";
 
 /* How often the lock of the image is looked at when the daemon itself cannot be waited for. */
 #define POLL_MS 10
@@ -38,8 +38,8 @@ typedef struct {
     const char *given; /* as on the command line */
     MapfsMountEntry entry;
     uint64_t offset_bytes;
-    int pid;    /* of the daemon, 0 when it cannot be told here */
-    int pidfd;  /* or -1 */
+    int pid;   /* of the daemon, 0 when it cannot be told here */
+    int pidfd; /* or -1 */
     bool is_dead;
     bool is_read_only;
 } Umount;
@@ -116,8 +116,9 @@ static bool umount_detach(const Umount *umount) {
             return false; /* which has been said */
     }
     if (r == -EBUSY)
-        mapfs_complain(program, "%s: busy: a program has a file open there, works there, or something is mounted below it "
-                                "(fuser -vm %s tells which)",
+        mapfs_complain(program,
+                       "%s: busy: a program has a file open there, works there, or something is mounted below it "
+                       "(fuser -vm %s tells which)",
                        point, point);
     else if (r < 0)
         mapfs_complain(program, "%s: %s", point, strerror(-r));
@@ -143,8 +144,9 @@ static bool umount_is_elsewhere(const Umount *umount) {
 
     if (mapfs_mount_lookup_device(umount->entry.device, &pid) != 1)
         return false;
-    mapfs_complain(program, "%s: everything is durable, but the daemon goes on: it is still mounted in another mount namespace, "
-                            "that of process %d (to enter it: nsenter -t %d -m)",
+    mapfs_complain(program,
+                   "%s: everything is durable, but the daemon goes on: it is still mounted in another mount namespace, "
+                   "that of process %d (to enter it: nsenter -t %d -m)",
                    umount->given, pid, pid);
     return true;
 }
@@ -159,7 +161,8 @@ static bool umount_wait(const Umount *umount) {
     while (!daemon_is_gone(umount)) {
         const gint64 now = g_get_monotonic_time();
 
-        mapfs_progress_set(&progress, "seconds until everything is on disk", (uint64_t)((now - start) / G_USEC_PER_SEC), 0);
+        mapfs_progress_set(&progress, "seconds until everything is on disk", (uint64_t)((now - start) / G_USEC_PER_SEC),
+                           0);
         if (now < next_look)
             continue;
         next_look = now + ELSEWHERE_LOOK_S * G_USEC_PER_SEC;
@@ -187,9 +190,11 @@ static int umount_check(const Umount *umount) {
         return MAPFS_EXIT_OK;
     if (mapfs_le64_load(superblock.flags) & MAPFS_SUPERBLOCK_CLEAN)
         return MAPFS_EXIT_OK;
-    mapfs_complain(program, "%s: the daemon ended without its last checkpoint (its messages are in the system's log): changes since "
-                            "the last sync may be lost",
-                   umount->entry.source);
+    mapfs_complain(
+        program,
+        "%s: the daemon ended without its last checkpoint (its messages are in the system's log): changes since "
+        "the last sync may be lost",
+        umount->entry.source);
     return MAPFS_EXIT_FAILURE;
 }
 
