@@ -326,6 +326,8 @@ int main(int argc, char **argv) {
             flip.progress->image++;
         }
     }
+    for (unsigned i = 0; i < BASES; i++)
+        free(flip.bases[i]);
     printf("%" PRIu64 " clean to the checker, %" PRIu64 " opened, %" PRIu64 " inodes walked\n", flip.progress->n_clean,
            flip.progress->n_opened, flip.progress->n_walked);
     printf("%" PRIu64 " images, %" PRIu64 " failures\n", flip.progress->image - options.first, n_failures);
