@@ -214,6 +214,10 @@ void mapfs_check_inode_finish(MapfsCheck *check) {
         mapfs_check_found(check, MAPFS_PROBLEM_DIRECTORY_SIZE, place,
                           "directory %" PRIu64 ": it has %" PRIu64 " entries, it counts %" PRIu64, current->object,
                           current->n_entries, mapfs_le64_load(inode->size));
+    if (current->type == DT_DIR && mapfs_le32_load(inode->nlink) == 0 && current->n_entries > 0)
+        mapfs_check_found(check, MAPFS_PROBLEM_ORPHAN, place,
+                          "directory %" PRIu64 " has no links, but %" PRIu64 " entries", current->object,
+                          current->n_entries);
     /* An inode without names may be half reclaimed. */
     if (mapfs_le32_load(inode->nlink) == 0)
         return;

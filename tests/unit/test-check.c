@@ -250,6 +250,72 @@ static void move_log(Build *build) {
     build->leak = MAPFS_SUPERBLOCK_SLOTS + BUILD_LOG_BLOCKS;
 }
 
+/* Further ways to the same problems. */
+
+static void age_extent_by_epoch(Build *build) {
+    find_extent(build)->birth_epoch = mapfs_le64_store(BUILD_EPOCH + 1);
+}
+
+static void put_nul_in_symlink(Build *build) {
+    build_find(build, (MapfsKey){.object = SAMPLE_SYMLINK, .kind = MAPFS_KIND_INLINE})->value[7] = 0;
+}
+
+static void put_extent_beside_inline(Build *build) {
+    build_add_extent(build, SAMPLE_FILE, 0, BUILD_FIRST_DATA + 70, 1);
+}
+
+static void add_xattr_chunk(Build *build) {
+    BuildItem copy = *find_xattr(build, "user.big", 1);
+
+    copy.key.offset += 2;
+    build_put(build, copy.key, copy.value, copy.len);
+}
+
+static void orphan_with_names(Build *build) {
+    struct mapfs_disk_orphan orphan = {.flags = mapfs_le32_store(MAPFS_ORPHAN_UNLINKED)};
+
+    build_put(build, (MapfsKey){.object = MAPFS_OBJECT_ORPHANS, .kind = MAPFS_KIND_ORPHAN, .offset = SAMPLE_FILE},
+              &orphan, sizeof(orphan));
+}
+
+static void orphan_directory_to_cut(Build *build) {
+    struct mapfs_disk_orphan orphan = {.flags = mapfs_le32_store(MAPFS_ORPHAN_TRUNCATED)};
+
+    build_put(build, (MapfsKey){.object = MAPFS_OBJECT_ORPHANS, .kind = MAPFS_KIND_ORPHAN, .offset = SAMPLE_DEEP},
+              &orphan, sizeof(orphan));
+}
+
+static void raise_cut(Build *build) {
+    BuildItem *item =
+        build_find(build, (MapfsKey){.object = MAPFS_OBJECT_ORPHANS, .kind = MAPFS_KIND_ORPHAN, .offset = SAMPLE_CUT});
+
+    ((struct mapfs_disk_orphan *)(void *)item->value)->cut = mapfs_le64_store(5 * MAPFS_BLOCK_SIZE);
+}
+
+/* "sub" loses its name as if it were empty. */
+static void unlink_full_directory(Build *build) {
+    struct mapfs_disk_orphan orphan = {.flags = mapfs_le32_store(MAPFS_ORPHAN_UNLINKED)};
+
+    build_remove(build, build_name_key(build, MAPFS_INO_ROOT, "sub"));
+    build_inode(build, MAPFS_INO_ROOT)->size = mapfs_le64_store(4);
+    build_inode(build, MAPFS_INO_ROOT)->nlink = mapfs_le32_store(2);
+    build_inode(build, SAMPLE_DIRECTORY)->nlink = mapfs_le32_store(0);
+    build_put(build, (MapfsKey){.object = MAPFS_OBJECT_ORPHANS, .kind = MAPFS_KIND_ORPHAN, .offset = SAMPLE_DIRECTORY},
+              &orphan, sizeof(orphan));
+}
+
+static void name_root(Build *build) {
+    build_add_name(build, SAMPLE_DEEP, "up", MAPFS_INO_ROOT, DT_DIR);
+}
+
+static void free_block_in_use(Build *build) {
+    build_add_pending(build, BUILD_GENERATION, BUILD_FIRST_DATA + 10, 1);
+}
+
+static void unmark_bitmap(Build *build) {
+    build->unmark = BUILD_BITMAP;
+}
+
 /* --- and those of the built image --- */
 
 static void reseal_superblock(MapfsImage *image) {
@@ -304,6 +370,34 @@ static void break_order(MapfsImage *image) {
 
 static void break_bitmap(MapfsImage *image) {
     ((uint8_t *)image_block(image, BUILD_BITMAP))[2000] ^= 1;
+}
+
+/* The first two pointers lead to the same leaf. */
+static void point_twice(MapfsImage *image) {
+    for (uint64_t block = BUILD_FIRST_NODE; block < BUILD_FIRST_DATA; block++) {
+        struct mapfs_disk_index *node = image_block(image, block);
+
+        if (node->header.level != 1)
+            continue;
+        node->pointers[1].address = node->pointers[0].address;
+        node->pointers[1].generation = node->pointers[0].generation;
+        mapfs_header_seal(node, BUILD_CHECKSUM_SEED);
+        return;
+    }
+}
+
+static void clear_bit_past_end(MapfsImage *image) {
+    struct mapfs_disk_bitmap *bitmap = image_block(image, BUILD_BITMAP);
+
+    bitmap->bits[BUILD_BLOCKS / 8 + 100] = 0xfe;
+    mapfs_header_seal(bitmap, BUILD_CHECKSUM_SEED);
+}
+
+static void age_bitmap(MapfsImage *image) {
+    struct mapfs_disk_bitmap *bitmap = image_block(image, BUILD_BITMAP);
+
+    bitmap->header.generation = mapfs_le64_store(BUILD_GENERATION - 1);
+    mapfs_header_seal(bitmap, BUILD_CHECKSUM_SEED);
 }
 
 static void miscount_group(MapfsImage *image) {
@@ -425,6 +519,20 @@ static const Mutation mutations[] = {
     {MAPFS_PROBLEM_COUNT_FREE, NULL, miscount_free},
     {MAPFS_PROBLEM_COUNT_PENDING, NULL, miscount_pending},
     {MAPFS_PROBLEM_COUNT_INODES, NULL, miscount_inodes},
+    {MAPFS_PROBLEM_EXTENT_YOUNG, age_extent_by_epoch, NULL},
+    {MAPFS_PROBLEM_SYMLINK, put_nul_in_symlink, NULL},
+    {MAPFS_PROBLEM_INLINE, put_extent_beside_inline, NULL},
+    {MAPFS_PROBLEM_XATTR_CHUNKS, add_xattr_chunk, NULL},
+    {MAPFS_PROBLEM_UNLINKED, orphan_with_names, NULL},
+    {MAPFS_PROBLEM_ORPHAN, orphan_directory_to_cut, NULL},
+    {MAPFS_PROBLEM_ORPHAN, unlink_full_directory, NULL},
+    {MAPFS_PROBLEM_EXTENT_BEYOND, raise_cut, NULL},
+    {MAPFS_PROBLEM_ROOT, name_root, NULL},
+    {MAPFS_PROBLEM_BLOCK_TWICE, free_block_in_use, NULL},
+    {MAPFS_PROBLEM_BLOCK_TWICE, NULL, point_twice},
+    {MAPFS_PROBLEM_BLOCK_UNMARKED, unmark_bitmap, NULL},
+    {MAPFS_PROBLEM_BLOCK_UNMARKED, NULL, clear_bit_past_end},
+    {MAPFS_PROBLEM_BITMAP, NULL, age_bitmap},
     {MAPFS_INFO_SLOT_DAMAGED, NULL, damage_other_slot},
     {MAPFS_INFO_LOG, NULL, add_batch},
     {MAPFS_INFO_INCOMPLETE, NULL, flip_node},
