@@ -22,7 +22,7 @@
 
 typedef struct {
     uint64_t n_states, seed, first_state, world, n_jobs;
-    bool one_world;
+    bool one_world, until_failure;
     WorldOptions world_options;
 } Options;
 
@@ -47,6 +47,7 @@ typedef struct {
 
 static const char usage[] = "usage: explore [--states N] [--seed S] [--blocks N] [--first-state K] [--jobs N] "
                             "[--verbose] [--keep FILE] [--world W]\n"
+                            "               [--until-failure]\n"
                             "  --states N       disks to verify (default 10000), a thousand in each world\n"
                             "  --seed S         seed of the first world; the next has S + 1\n"
                             "  --blocks N       size of the images (default: by the seed)\n"
@@ -54,7 +55,8 @@ static const char usage[] = "usage: explore [--states N] [--seed S] [--blocks N]
                             "  --jobs N         processes (default 2)\n"
                             "  --verbose        say each operation\n"
                             "  --keep FILE      write the failing disk there\n"
-                            "  --world W        live the world of seed W alone, as a failure says\n";
+                            "  --world W        live the world of seed W alone, as a failure says\n"
+                            "  --until-failure  begin no more worlds after a failure\n";
 
 static bool parse_number(const char *text, uint64_t *ret_number) {
     char *end;
@@ -86,21 +88,19 @@ static bool option_number(Options *options, int option, const char *text) {
 
 static bool parse_options(int argc, char **argv, Options *options) {
     static const struct option table[] = {
-        {"states", required_argument, NULL, 'n'},
-        {"seed", required_argument, NULL, 's'},
-        {"blocks", required_argument, NULL, 'b'},
-        {"first-state", required_argument, NULL, 'f'},
-        {"jobs", required_argument, NULL, 'j'},
-        {"world", required_argument, NULL, 'w'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"keep", required_argument, NULL, 'k'},
-        {NULL, 0, NULL, 0},
+        {"states", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, 's'},
+        {"blocks", required_argument, NULL, 'b'}, {"first-state", required_argument, NULL, 'f'},
+        {"jobs", required_argument, NULL, 'j'},   {"world", required_argument, NULL, 'w'},
+        {"verbose", no_argument, NULL, 'v'},      {"until-failure", no_argument, NULL, 'u'},
+        {"keep", required_argument, NULL, 'k'},   {NULL, 0, NULL, 0},
     };
     int option;
 
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
         if (option == 'v')
             options->world_options.verbose = true;
+        else if (option == 'u')
+            options->until_failure = true;
         else if (option == 'k')
             options->world_options.keep = optarg;
         else if (!option_number(options, option, optarg))
@@ -170,7 +170,7 @@ static bool pool_start(Pool *pool, const Options *options) {
     return true;
 }
 
-static void pool_collect(Pool *pool) {
+static void pool_collect(Pool *pool, bool until_failure) {
     uint64_t n_said = 0;
     Result result;
 
@@ -185,8 +185,9 @@ static void pool_collect(Pool *pool) {
             printf("%" PRIu64 " states so far, %" PRIu64 " failures\n", pool->n_states, pool->n_failures);
             fflush(stdout);
         }
-        if (pool->n_left > 0)
-            pool_give(pool);
+        if (until_failure && pool->n_failures > 0)
+            pool->n_left = 0;
+        pool_give(pool);
         if (pool->n_left == 0 && pool->work[1] >= 0) {
             close(pool->work[1]);
             pool->work[1] = -1;
@@ -219,7 +220,7 @@ static void explore(Pool *pool, const Options *options) {
         close(pool->work[1]);
         pool->work[1] = -1;
     }
-    pool_collect(pool);
+    pool_collect(pool, options->until_failure);
     pool_end(pool, options);
 }
 

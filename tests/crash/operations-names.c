@@ -108,7 +108,7 @@ static void create(Stage *stage, const char *what, const MapfsNewInode *how) {
         expected = -EEXIST;
     stage_note(stage, "%s %.20s in %" PRIu64 " mode %o target of %zu", what, name.bytes, at.parent, how->mode,
                how->target_len);
-    r = mapfs_fs_create(stage->fs, &(MapfsName){at.parent, at.name, at.name_len}, how, &attr);
+    r = mapfs_fs_create(stage->fs, &at, how, &attr);
     if (stage_result(stage, STAGE_GROWS, expected, r) && !stage->broken) {
         g_string_append_printf(stage->note, " ino %" PRIu64, attr.ino);
         create_model(stage, &at, how, &attr);
@@ -187,7 +187,7 @@ void stage_link(Stage *stage) {
     at.name = name.bytes;
     at.name_len = name.len;
     stage_note(stage, "link %" PRIu64 " as %.20s in %" PRIu64, ino, name.bytes, dir);
-    r = mapfs_fs_link(stage->fs, ino, &(MapfsName){dir, name.bytes, name.len}, &attr);
+    r = mapfs_fs_link(stage->fs, ino, &at, &attr);
     if (!stage_result(stage, STAGE_GROWS, link_verdict(stage, inode, parent, &name), r))
         return;
     model_entry_add(stage->model, &at, ino);
