@@ -98,7 +98,7 @@ def test_acknowledged_work_outlives_kills_where_blocks_are_soon_reused(mount, wo
 
 
 def _kill_all(image):
-    """Kills the mount command and the daemon that it is about to become, or has; returns those that were still there."""
+    """Kills the mount command and the daemon that it becomes; returns those that were still there."""
     pids = daemons_of(image)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
