@@ -206,6 +206,8 @@ int mapfs_store_make_room(MapfsStore *store) {
     /* When nothing has changed since it last found nothing more, it will not find more now: this ends retries. */
     if (n_freed != store->room_mark || STORE_LOAD(store->changed))
         r = make_room(store);
+    else
+        r = mapfs_store_error(store);
     store->room_mark = n_freed;
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;

@@ -55,7 +55,7 @@ struct MapfsStore {
     uint64_t n_pending;    /* blocks freed and not yet given back */
     uint64_t n_born;       /* length of born */
     uint64_t n_freed;      /* length of freed */
-    uint64_t n_freed_ever; /* blocks that transactions of users freed */
+    uint64_t n_freed_ever; /* blocks that transactions of users freed, and how many of them free */
     uint64_t level;        /* of the root */
     uint64_t n_unwritten;  /* bytes of data stored since write-behind last began */
     bool changed;          /* by a user's transaction, since the last cut */

@@ -106,6 +106,7 @@ typedef struct {
     MapfsEpoch epoch;           /* running: blocks born in it are not sealed */
     MapfsTxnKind kind;
     unsigned n_claimed; /* tree blocks */
+    bool of_user;       /* not the store's own, which give back what others have freed */
     bool locked;
 } MapfsTxn;
 

@@ -137,7 +137,10 @@ int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, Ma
     r = throttle(store);
     if (r < 0)
         return r;
-    return mapfs_store_begin(store, kind, n_changes, ret_txn);
+    r = mapfs_store_begin(store, kind, n_changes, ret_txn);
+    if (r == 0)
+        ret_txn->of_user = true;
+    return r;
 }
 
 void mapfs_txn_lock(MapfsTxn *txn) {
@@ -149,7 +152,7 @@ void mapfs_txn_end(MapfsTxn *txn) {
     MapfsStore *store = txn->store;
 
     if (txn->locked) {
-        if (txn->kind == MAPFS_TXN_FREES)
+        if (txn->of_user && txn->kind == MAPFS_TXN_FREES)
             STORE_ADD(store->n_freed_ever, 1);
         STORE_SET(store->level, store->tree.root.level);
         txn->locked = false;
