@@ -154,12 +154,33 @@ void stage_append(Stage *stage) {
         write_at(stage, inode, inode->attr.size, pick_len(stage));
 }
 
+/* One block of the file that is being filled in stripes, or the choice of a file. */
+void stage_stripe(Stage *stage) {
+    StageStripe *stripe = &stage->stripe;
+    ModelInode *inode = stripe->n_left > 0 ? model_inode(stage->model, stripe->ino) : NULL;
+
+    if (!inode) {
+        inode = stage_pick_file(stage);
+        if (!inode)
+            return;
+        *stripe = (StageStripe){
+            .ino = inode->attr.ino,
+            .offset = random_below(&stage->random, 100000),
+            .stride = random_once_in(&stage->random, 4) ? UINT64_C(1) << 22 : 8192,
+            .n_left = 70 + (unsigned)random_below(&stage->random, 80),
+        };
+    }
+    stripe->n_left--;
+    stripe->offset += stripe->stride;
+    write_at(stage, inode, stripe->offset, 1 + (size_t)random_below(&stage->random, 100));
+}
+
 /* --- sizes --- */
 
 static uint64_t pick_size(Stage *stage, uint64_t size) {
     Random *random = &stage->random;
 
-    switch (random_below(random, 12)) {
+    switch (random_below(random, 14)) {
     case 0:
         return 0;
     case 1:
@@ -173,8 +194,11 @@ static uint64_t pick_size(Stage *stage, uint64_t size) {
     case 5:
         return size - MAPFS_MIN(size, random_below(random, 200));
     case 6:
-        return 1500 + random_below(random, 72);
     case 7:
+        return random_below(random, size + 1);
+    case 8:
+        return 1500 + random_below(random, 72);
+    case 9:
         return random_below(random, 3) == 0 ? (UINT64_C(1) << 60) + random_below(random, 2)
                                             : (UINT64_C(1) << 41) + random_below(random, 9000);
     default:

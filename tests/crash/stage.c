@@ -57,6 +57,7 @@ bool stage_result(Stage *stage, StageKind kind, int expected, int result) {
         return result == 0;
     if (result == -ENOSPC && (kind == STAGE_GROWS || stage->trouble || stage->held.active)) {
         stage->n_full++;
+        stage->stripe.n_left = 0;
         if (stage->n_draining == 0)
             stage->n_draining = 4 + (unsigned)random_below(&stage->random, 40);
         return false;
@@ -306,6 +307,10 @@ void stage_step(Stage *stage) {
     stage_note(stage, "nothing");
     if (stage->model->inodes->len > stage->profile->n_inodes && stage->n_draining == 0)
         stage->n_draining = 8 + (unsigned)random_below(&stage->random, 40);
+    if (stage->stripe.n_left > 0 && !random_once_in(&stage->random, 5)) {
+        stage_stripe(stage);
+        return;
+    }
     if (stage->n_draining > 0) {
         stage->n_draining--;
         if (!random_once_in(&stage->random, 4)) {
@@ -318,5 +323,9 @@ void stage_step(Stage *stage) {
     at = random_below(&stage->random, total);
     while (at >= weights[class])
         at -= weights[class ++];
-    operation_run(stage, operations[class]);
+    if (class == CLASS_DATA && stage->profile->stripe_one_in > 0 &&
+        random_once_in(&stage->random, stage->profile->stripe_one_in))
+        stage_stripe(stage);
+    else
+        operation_run(stage, operations[class]);
 }

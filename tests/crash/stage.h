@@ -18,6 +18,7 @@ typedef struct {
     unsigned weights[5];   /* of the classes of operations: names, removal, data, attributes, extended attributes */
     unsigned large_one_in; /* writes of up to 64 KiB */
     unsigned sync_one_in;
+    unsigned stripe_one_in; /* data operations that begin to fill a file in stripes; 0: none */
 } StageProfile;
 
 /* A read that has begun and not ended: its bytes must stay what they were. */
@@ -27,6 +28,12 @@ typedef struct {
     uint8_t *expected;
     MapfsRead read;
 } StageHeld;
+
+/* A file that gets a block here and there, until it has more extents than one step of a truncate or of reclaim takes. */
+typedef struct {
+    uint64_t ino, offset, stride;
+    unsigned n_left;
+} StageStripe;
 
 typedef struct {
     MapfsFs *fs;
@@ -38,6 +45,7 @@ typedef struct {
     unsigned n_draining;
     unsigned n_full; /* operations that met a full image */
     StageHeld held;
+    StageStripe stripe;
     GString *note;    /* the operation at hand */
     GString *failure; /* empty while all is well */
     /* Called between the stores of a write and its commit; NULL for nothing. */
@@ -104,6 +112,7 @@ void stage_lookup(Stage *stage);
 void stage_forget(Stage *stage);
 void stage_write(Stage *stage);
 void stage_append(Stage *stage);
+void stage_stripe(Stage *stage);
 void stage_truncate(Stage *stage);
 void stage_empty(Stage *stage);
 void stage_read(Stage *stage);

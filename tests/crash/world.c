@@ -18,11 +18,12 @@
 #define OPERATIONS_PER_STATE 20u
 
 static const StageProfile profiles[] = {
-    /* name     names inodes  names removal data attributes xattrs   large sync */
-    {"mixed", 24, 60, {10, 5, 12, 2, 2}, 8, 8},    {"names", 60, 200, {20, 8, 3, 2, 1}, 20, 12},
-    {"data", 8, 14, {3, 1, 20, 1, 0}, 3, 5},       {"full", 12, 40, {6, 1, 20, 1, 3}, 2, 25},
-    {"small", 40, 150, {8, 4, 16, 2, 1}, 1000, 4}, {"xattrs", 16, 40, {5, 3, 3, 2, 10}, 10, 8},
-    {"lazy", 24, 80, {8, 5, 10, 2, 2}, 8, 150},    {"eager", 16, 30, {8, 6, 12, 2, 2}, 5, 2},
+    /* name     names inodes  names removal data attributes xattrs   large sync stripe */
+    {"mixed", 24, 60, {10, 5, 12, 2, 2}, 8, 8, 200},   {"names", 60, 200, {20, 8, 3, 2, 1}, 20, 12, 0},
+    {"data", 8, 14, {3, 1, 20, 1, 0}, 3, 5, 100},      {"full", 12, 40, {6, 1, 20, 1, 3}, 2, 25, 0},
+    {"small", 40, 150, {8, 4, 16, 2, 1}, 1000, 4, 0},  {"xattrs", 16, 40, {5, 3, 3, 2, 10}, 10, 8, 0},
+    {"lazy", 24, 80, {8, 5, 10, 2, 2}, 8, 150, 300},   {"eager", 16, 30, {8, 6, 12, 2, 2}, 5, 2, 0},
+    {"stripes", 10, 20, {4, 2, 20, 1, 1}, 20, 20, 30},
 };
 
 static void world_failed(World *world, const char *what) {
