@@ -21,6 +21,8 @@ UNMOUNT_TIMEOUT_S = 120
 class FileSystem:
     """One image, made, mounted, remounted cold, unmounted."""
 
+    version_option = "-V"
+
     def __init__(self, name: str, work: Path):
         self.name = name
         self.image = work / f"{name}.img"
@@ -102,6 +104,8 @@ def _kill(pid: int) -> None:
 
 
 class Mapfs(FileSystem):
+    version_option = "--version"
+
     def __init__(self, name: str, work: Path, program: Path, options: str = ""):
         super().__init__(name, work)
         self.program = program
