@@ -381,32 +381,35 @@ static void test_names_with_the_same_hash_take_the_slots(void **state) {
 
 static void test_unnamed_file_is_an_orphan_until_it_is_adopted(void **state) {
     MapfsFs *fs = fs_of(state);
-    struct mapfs_disk_record_create create = {.ino = mapfs_le64_store(77), .mode = mapfs_le32_store(S_IFREG | 0600)};
+    struct mapfs_disk_record_create create = {.mode = mapfs_le32_store(S_IFREG | 0600)};
     union {
         struct mapfs_disk_record_name name;
         uint8_t bytes[64];
-    } adopt = {.name = {.parent = mapfs_le64_store(ROOT), .ino = mapfs_le64_store(77), .name_len = 4}};
+    } adopt = {.name = {.parent = mapfs_le64_store(ROOT), .name_len = 4}};
     struct mapfs_disk_orphan orphan;
-    uint64_t ino;
+    uint64_t file, ino;
     MapfsTxn txn;
 
     memcpy(adopt.name.name, "born", 4);
     mapfs_record_init(&create.header, MAPFS_RECORD_CREATE, sizeof(create), mapfs_fs_now());
     mapfs_record_init(&adopt.name.header, MAPFS_RECORD_ADOPT, sizeof(adopt.name) + 4, mapfs_fs_now());
-    assert_int_equal(mapfs_record_check(&create, sizeof(create)), 0);
-    assert_int_equal(mapfs_record_check(&adopt, sizeof(adopt)), 0);
     assert_int_equal(mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 12, &txn), 0);
     mapfs_txn_lock(&txn);
+    file = mapfs_txn_next_ino(&txn).n;
+    create.ino = mapfs_le64_store(file);
+    adopt.name.ino = mapfs_le64_store(file);
+    assert_int_equal(mapfs_record_check(&create, sizeof(create)), 0);
+    assert_int_equal(mapfs_record_check(&adopt, sizeof(adopt)), 0);
     assert_int_equal(mapfs_record_run(fs, &txn, &create.header), 0);
-    assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), 77, &orphan), 1);
+    assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), file, &orphan), 1);
     assert_true(mapfs_reclaim_queue_take(fs, false, &ino));
-    assert_int_equal(ino, 77);
+    assert_int_equal(ino, file);
     assert_int_equal(mapfs_record_run(fs, &txn, &adopt.name.header), 0);
-    assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), 77, &orphan), 0);
+    assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), file, &orphan), 0);
     assert_int_equal(mapfs_record_run(fs, &txn, &adopt.name.header), -EEXIST);
     mapfs_txn_end(&txn);
-    assert_int_equal(fs_ino(fs, ROOT, "born"), 77);
-    assert_int_equal(fs_attr(fs, 77).nlink, 1);
+    assert_int_equal(fs_ino(fs, ROOT, "born"), file);
+    assert_int_equal(fs_attr(fs, file).nlink, 1);
 }
 
 static void test_read_only_filesystem_takes_no_change(void **state) {
