@@ -72,7 +72,7 @@ def test_filesystem_filled_by_data_recovers(mount):
 
 
 @pytest.mark.heavy
-@pytest.mark.image(size="24M")
+@pytest.mark.image(size="12M")
 def test_filesystem_filled_by_small_files_recovers(mount):
     before = _free(mount)
     n = _fill_with_files(mount.path / "d")
