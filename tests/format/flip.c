@@ -157,10 +157,39 @@ static void damage(MapfsImage *image, Random *random) {
     }
 }
 
-/* Opens, walks, changes; true unless the walk met damage that the checker did not. */
+/* What was clean before must be clean after changes and a checkpoint. */
+static bool is_clean_now(Flip *flip) {
+    const MapfsCheckOptions options = {0};
+    MapfsCheckReport report;
+
+    if (mapfs_check_run(flip->image, &options, &report) == 0 && report.n_problems == 0)
+        return true;
+    printf("image %" PRIu64 ": clean before the changes, not after them: %s\n", flip->progress->image, report.first);
+    return false;
+}
+
+/* Changes the opened filesystem and closes it; true unless a clean image is not clean any more. */
+static bool change(Flip *flip, MapfsFs *fs, Random *random, bool is_clean) {
+    int r;
+
+    sample_change(fs, random, 20);
+    r = mapfs_fs_sync(fs);
+    sample_walk(fs, &(WalkResult){0});
+    if (random_below(random, 2))
+        (void)!mapfs_fs_close(fs);
+    else
+        mapfs_fs_abandon(fs);
+    if (is_clean && r < 0)
+        printf("image %" PRIu64 ": the checker finds nothing, but a sync fails: %s\n", flip->progress->image,
+               strerror(-r));
+    return !is_clean || (r == 0 && is_clean_now(flip));
+}
+
+/* Opens, walks, changes; true unless that met damage which the checker did not. */
 static bool use(Flip *flip, Random *random, bool is_clean) {
     const MapfsStoreOptions options = {.read_only = random_below(random, 2)};
     WalkResult walked;
+    bool is_good;
     MapfsFs *fs;
     int r;
 
@@ -174,19 +203,14 @@ static bool use(Flip *flip, Random *random, bool is_clean) {
     flip->progress->n_opened++;
     sample_walk(fs, &walked);
     flip->progress->n_walked += walked.n_inodes;
-    if (!options.read_only) {
-        sample_change(fs, random, 20);
-        (void)!mapfs_fs_sync(fs);
-        sample_walk(fs, &(WalkResult){0});
-    }
-    if (random_below(random, 2))
-        (void)!mapfs_fs_close(fs);
-    else
-        mapfs_fs_abandon(fs);
-    if (is_clean && walked.error != 0)
+    is_good = !is_clean || walked.error == 0;
+    if (!is_good)
         printf("image %" PRIu64 ": the checker finds nothing, the walk meets: %s\n", flip->progress->image,
                strerror(-walked.error));
-    return !is_clean || walked.error == 0;
+    if (!options.read_only)
+        return change(flip, fs, random, is_clean) && is_good;
+    (void)!mapfs_fs_close(fs);
+    return is_good;
 }
 
 static bool one_image(Flip *flip, uint64_t seed) {
