@@ -10,11 +10,8 @@
 
 #include <glib.h>
 
+#include "fuse/loop.h"
 #include "fuse/session-private.h"
-
-/* Threads that serve requests; libfuse starts them as they are needed. A sync keeps its thread until the disk is done, so that there must
- * be more of them than processors. */
-#define THREADS_MAX 32u
 
 /* libfuse calls its log function without any context. */
 static void (*fuse_log_target)(int priority, const char *message);
@@ -111,23 +108,7 @@ int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSess
 }
 
 int mapfs_session_loop(MapfsSession *session) {
-    struct fuse_loop_config *loop;
-    int r;
-
-    if (fuse_set_signal_handlers(session->fuse) < 0)
-        return -EIO;
-    loop = fuse_loop_cfg_create();
-    if (!loop) {
-        fuse_remove_signal_handlers(session->fuse);
-        return -ENOMEM;
-    }
-    fuse_loop_cfg_set_clone_fd(loop, 0);
-    fuse_loop_cfg_set_max_threads(loop, THREADS_MAX);
-    fuse_loop_cfg_set_idle_threads(loop, THREADS_MAX);
-    r = fuse_session_loop_mt(session->fuse, loop);
-    fuse_loop_cfg_destroy(loop);
-    fuse_remove_signal_handlers(session->fuse);
-    return r < 0 ? r : 0; /* above 0 it is the signal that ended it */
+    return mapfs_loop_run(session->fuse);
 }
 
 void mapfs_session_free(MapfsSession *session) {

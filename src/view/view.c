@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "view/view.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <glib.h>
 
 struct MapfsView {
@@ -11,6 +14,20 @@ struct MapfsView {
 
 const char *mapfs_view_kind_name(MapfsViewKind kind) {
     return kind == MAPFS_VIEW_READONLY ? "readonly" : "shared";
+}
+
+/* Starts the filesystem's threads with all signals blocked: who opens a view is who takes them. SIGBUS belongs to
+ * the thread that met it. */
+static int view_open_fs(MapfsView *view, const MapfsStoreOptions *options) {
+    sigset_t blocked, before;
+    int r;
+
+    (void)sigfillset(&blocked); /* these cannot fail */
+    (void)sigdelset(&blocked, SIGBUS);
+    (void)pthread_sigmask(SIG_BLOCK, &blocked, &before);
+    r = mapfs_fs_open(view->image, options, &view->fs);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return r;
 }
 
 int mapfs_view_open(const char *path, const MapfsViewOptions *options, MapfsView **ret_view) {
@@ -37,7 +54,7 @@ int mapfs_view_open(const char *path, const MapfsViewOptions *options, MapfsView
         g_free(view);
         return r;
     }
-    r = mapfs_fs_open(view->image, &store_options, &view->fs);
+    r = view_open_fs(view, &store_options);
     if (r < 0) {
         mapfs_image_close(view->image);
         g_free(view);
