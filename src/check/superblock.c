@@ -6,25 +6,25 @@
 #include "base/error.h"
 #include "check/check-private.h"
 
-/* Judges both slots and picks the valid one with the greater generation; *ret_slot is MAPFS_SUPERBLOCK_SLOTS if there is none. */
+/* Judges both slots and picks the state of the image; *ret_slot is MAPFS_SUPERBLOCK_SLOTS if there is none. */
 static void superblocks_choose(MapfsCheck *check, unsigned *ret_slot) {
-    struct mapfs_disk_superblock candidate;
+    g_autofree struct mapfs_disk_superblock *slots = g_new0(struct mapfs_disk_superblock, MAPFS_SUPERBLOCK_SLOTS);
+    MapfsSuperblockVerdict verdicts[MAPFS_SUPERBLOCK_SLOTS];
+    int chosen;
 
-    *ret_slot = MAPFS_SUPERBLOCK_SLOTS;
     for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
         const void *bytes = mapfs_image_read(check->image, (MapfsRun){.start = {slot}, .n_blocks = 1});
 
-        if (!bytes)
-            continue;
-        memcpy(&candidate, bytes, sizeof(candidate));
-        if (mapfs_superblock_judge(&candidate) != MAPFS_SUPERBLOCK_VALID)
-            continue;
-        if (*ret_slot == MAPFS_SUPERBLOCK_SLOTS || mapfs_le64_load(candidate.generation) > check->generation) {
-            *ret_slot = slot;
-            check->superblock = candidate;
-            check->generation = mapfs_le64_load(candidate.generation);
-        }
+        if (bytes)
+            memcpy(&slots[slot], bytes, sizeof(slots[slot]));
+        verdicts[slot] = mapfs_superblock_judge(&slots[slot]);
     }
+    chosen = mapfs_superblock_choose(slots, verdicts, check->image->base, check->image->n_blocks);
+    *ret_slot = chosen < 0 ? MAPFS_SUPERBLOCK_SLOTS : (unsigned)chosen;
+    if (chosen < 0)
+        return;
+    check->superblock = slots[chosen];
+    check->generation = mapfs_le64_load(slots[chosen].generation);
 }
 
 /* Says why a slot is not valid: a problem if none is, else the trace of a crash. */
@@ -41,6 +41,11 @@ static void slot_explain(MapfsCheck *check, unsigned slot, bool is_fatal) {
     memcpy(&candidate, bytes, sizeof(candidate));
     switch (mapfs_superblock_judge(&candidate)) {
     case MAPFS_SUPERBLOCK_VALID:
+        /* The older of two slots is not asked: its blocks may have been used again since. */
+        if (is_fatal || mapfs_le64_load(candidate.generation) > check->generation)
+            mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot},
+                              "superblock slot %u: its checkpoint of generation %" PRIu64 " was not written whole",
+                              slot, mapfs_le64_load(candidate.generation));
         break;
     case MAPFS_SUPERBLOCK_EMPTY:
         if (is_fatal)

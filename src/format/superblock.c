@@ -68,13 +68,56 @@ static int superblock_check_counters(const struct mapfs_disk_superblock *superbl
     return 0;
 }
 
+static int superblock_check_written(const struct mapfs_disk_superblock *superblock) {
+    uint64_t first = mapfs_le64_load(superblock->log_start) + mapfs_le64_load(superblock->log_blocks);
+    uint32_t n_written = mapfs_le32_load(superblock->n_written);
+    uint64_t n_total = 0;
+
+    if (n_written > MAPFS_WRITTEN_RUNS_MAX)
+        return mapfs_damage(0, "superblock", "lists %" PRIu32 " runs of written blocks", n_written);
+    for (uint32_t i = 0; i < n_written; i++) {
+        const struct mapfs_disk_written *written = &superblock->written[i];
+        MapfsRun run = {{mapfs_le64_load(written->block)}, mapfs_le32_load(written->n_blocks)};
+
+        n_total += run.n_blocks;
+        if (run.start.n < first || !mapfs_run_fits(run, mapfs_le64_load(superblock->n_blocks)) ||
+            n_total > MAPFS_WRITTEN_BLOCKS_MAX || mapfs_le32_load(written->reserved) != 0)
+            return mapfs_damage(0, "superblock", "lists written blocks at %" PRIu64 " that cannot be", run.start.n);
+    }
+    if (!mapfs_zero_check(&superblock->written[n_written],
+                          (MAPFS_WRITTEN_RUNS_MAX - n_written) * sizeof(superblock->written[0])))
+        return mapfs_damage(0, "superblock", "reserved bytes are not zero");
+    return 0;
+}
+
+uint64_t mapfs_superblock_written_checksum(const struct mapfs_disk_superblock *superblock, const uint8_t *image) {
+    uint64_t checksum = mapfs_le64_load(superblock->checksum_seed);
+
+    for (uint32_t i = 0; i < mapfs_le32_load(superblock->n_written); i++) {
+        const struct mapfs_disk_written *written = &superblock->written[i];
+
+        checksum = mapfs_hash(image + (mapfs_le64_load(written->block) << MAPFS_BLOCK_SHIFT),
+                              (size_t)mapfs_le32_load(written->n_blocks) << MAPFS_BLOCK_SHIFT, checksum);
+    }
+    return checksum;
+}
+
+bool mapfs_superblock_is_whole(const struct mapfs_disk_superblock *superblock, const uint8_t *image,
+                               uint64_t n_image_blocks) {
+    if (mapfs_le32_load(superblock->n_written) == 0)
+        return true;
+    /* A cut image: that is another matter, and its caller's. */
+    if (mapfs_le64_load(superblock->n_blocks) > n_image_blocks)
+        return true;
+    return mapfs_superblock_written_checksum(superblock, image) == mapfs_le64_load(superblock->written_checksum);
+}
+
 static int superblock_check_rest(const struct mapfs_disk_superblock *superblock) {
     if (mapfs_le64_load(superblock->generation) == 0)
         return mapfs_damage(0, "superblock", "the generation is 0");
     if (mapfs_le64_load(superblock->flags) & ~MAPFS_SUPERBLOCK_FLAGS_KNOWN)
         return mapfs_damage(0, "superblock", "flags are %#" PRIx64, mapfs_le64_load(superblock->flags));
-    if (mapfs_le32_load(superblock->reserved1) != 0 ||
-        !mapfs_zero_check(superblock->reserved, sizeof(superblock->reserved)))
+    if (mapfs_le32_load(superblock->reserved1) != 0 || mapfs_le32_load(superblock->reserved2) != 0)
         return mapfs_damage(0, "superblock", "reserved bytes are not zero");
     return 0;
 }
@@ -126,7 +169,25 @@ MapfsSuperblockVerdict mapfs_superblock_judge(const struct mapfs_disk_superblock
     if (superblock_check_features(superblock) < 0)
         return MAPFS_SUPERBLOCK_UNSUPPORTED;
     if (superblock_check_rest(superblock) < 0 || superblock_check_log(superblock) < 0 ||
-        superblock_check_root(superblock) < 0 || superblock_check_counters(superblock) < 0)
+        superblock_check_root(superblock) < 0 || superblock_check_counters(superblock) < 0 ||
+        superblock_check_written(superblock) < 0)
         return MAPFS_SUPERBLOCK_DAMAGED;
     return MAPFS_SUPERBLOCK_VALID;
+}
+
+int mapfs_superblock_choose(const struct mapfs_disk_superblock *slots, const MapfsSuperblockVerdict *verdicts,
+                            const uint8_t *image, uint64_t n_image_blocks) {
+    unsigned newest;
+
+    if (verdicts[0] != MAPFS_SUPERBLOCK_VALID || verdicts[1] != MAPFS_SUPERBLOCK_VALID) {
+        for (int i = 0; i < (int)MAPFS_SUPERBLOCK_SLOTS; i++) {
+            if (verdicts[i] == MAPFS_SUPERBLOCK_VALID)
+                return i;
+        }
+        return -1;
+    }
+    newest = mapfs_le64_load(slots[1].generation) > mapfs_le64_load(slots[0].generation);
+    if (mapfs_superblock_is_whole(&slots[newest], image, n_image_blocks))
+        return (int)newest;
+    return (int)(1 - newest);
 }

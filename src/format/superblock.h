@@ -4,6 +4,8 @@
 /* The superblock: two slots, blocks 0 and 1, used in turn (generation & 1). It names the root of the tree, the log and the
  * counters of one checkpoint. The newest valid one wins. */
 
+#include <stdbool.h>
+
 #include "base/macros.h"
 #include "base/types.h"
 #include "format/le.h"
@@ -32,6 +34,17 @@
 /* Set by an orderly unmount, cleared by the first checkpoint after a mount. Information only: nothing hangs on it. */
 #define MAPFS_SUPERBLOCK_CLEAN (UINT64_C(1) << 0)
 #define MAPFS_SUPERBLOCK_FLAGS_KNOWN MAPFS_SUPERBLOCK_CLEAN
+
+/* Blocks that the checkpoint of this superblock stored. */
+struct mapfs_disk_written {
+    struct mapfs_le64 block;
+    struct mapfs_le32 n_blocks;
+    struct mapfs_le32 reserved;
+};
+_Static_assert(sizeof(struct mapfs_disk_written) == 16, "written");
+#define MAPFS_WRITTEN_RUNS_MAX 236u
+/* So many blocks are read at a mount, at most. */
+#define MAPFS_WRITTEN_BLOCKS_MAX 1024u
 
 struct mapfs_disk_superblock {
     uint8_t magic[8];
@@ -66,7 +79,12 @@ struct mapfs_disk_superblock {
     struct mapfs_le64 write_time;
     struct mapfs_le64 flags;        /* MAPFS_SUPERBLOCK_* */
     uint8_t label[MAPFS_LABEL_LEN]; /* UTF-8, zero-filled; all 64 bytes may be used */
-    uint8_t reserved[3792];
+    /* A checkpoint that was written together with its superblock, under one flush: the superblock counts only if all that it
+     * refers to has arrived too. With n_written 0 that is known. */
+    struct mapfs_le64 written_checksum;
+    struct mapfs_le32 n_written;
+    struct mapfs_le32 reserved2;
+    struct mapfs_disk_written written[MAPFS_WRITTEN_RUNS_MAX]; /* the first n_written are used, the rest is zero */
 };
 _Static_assert(sizeof(struct mapfs_disk_superblock) == 4096, "superblock fills a block");
 
@@ -75,6 +93,14 @@ uint64_t mapfs_superblock_checksum(const struct mapfs_disk_superblock *superbloc
 
 /* Stores the checksum of a finished superblock. */
 void mapfs_superblock_seal(struct mapfs_disk_superblock *superblock);
+
+/* Checksum of the blocks that a valid superblock lists: each run's XXH3-64, seeded with that of the run before, the first with
+ * checksum_seed. `image` is the whole image, of at least n_blocks. */
+uint64_t mapfs_superblock_written_checksum(const struct mapfs_disk_superblock *superblock, const uint8_t *image);
+
+/* True when a valid superblock's checkpoint has arrived whole, in an image of n_image_blocks. */
+bool mapfs_superblock_is_whole(const struct mapfs_disk_superblock *superblock, const uint8_t *image,
+                               uint64_t n_image_blocks);
 
 /* What a slot holds. */
 typedef enum {
@@ -90,3 +116,10 @@ typedef enum {
  * write. For all but VALID and EMPTY the reason is in mapfs_damage_last(). Whether the image is long enough (n_blocks) is the
  * caller's to ask. */
 MapfsSuperblockVerdict mapfs_superblock_judge(const struct mapfs_disk_superblock *superblock);
+
+/* Which of two judged slots is the state of the image: the valid one with the greater generation. If the other is valid too and the
+ * checkpoint of the newer has not arrived whole, that was never acknowledged, and the other counts. (The older one, and one that is
+ * alone, are not asked: blocks that they list and do not refer to may have been used again.) -1 for none. `image` is the
+ * mapping, which has n_image_blocks. */
+int mapfs_superblock_choose(const struct mapfs_disk_superblock *slots, const MapfsSuperblockVerdict *verdicts,
+                            const uint8_t *image, uint64_t n_image_blocks);

@@ -17,6 +17,8 @@ static const uint8_t zeros[ZERO_LEN_BYTES];
 
 /* Runs at least this long are read from the host ahead of the copy; a shorter one is a page fault or two. */
 #define READ_AHEAD_BLOCKS 4u
+/* But a file that is read whole in one run that short has neighbours that will be read too: 64 KiB, aligned. */
+#define READ_AROUND_BLOCKS 16u
 
 static int read_add(MapfsRead *read, const void *bytes, size_t len) {
     /* A piece is at least a block long, but for the first and the last: there is always a place for it. */
@@ -120,12 +122,21 @@ static MapfsRun iov_run(const MapfsImage *image, const struct iovec *iov) {
     return (MapfsRun){{first}, last - first + 1};
 }
 
-static void read_ahead(MapfsImage *image, const MapfsRead *read) {
+static void read_around(MapfsImage *image, MapfsRun run) {
+    uint64_t first = run.start.n - run.start.n % READ_AROUND_BLOCKS;
+
+    if (!mapfs_image_resident(image, run))
+        mapfs_image_read_ahead(image, (MapfsRun){{first}, MAPFS_MIN(READ_AROUND_BLOCKS, image->n_blocks - first)});
+}
+
+static void read_ahead(MapfsImage *image, const MapfsRead *read, bool is_small) {
     for (unsigned i = 0; i < read->n_iov; i++) {
         MapfsRun run = iov_run(image, &read->iov[i]);
 
         if (run.n_blocks >= READ_AHEAD_BLOCKS)
             mapfs_image_read_ahead(image, run);
+        else if (run.n_blocks > 0 && is_small)
+            read_around(image, run);
     }
 }
 
@@ -145,7 +156,8 @@ int mapfs_fs_read_begin(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, 
         mapfs_store_reader_leave(fs->store, read->reader);
         return r;
     }
-    read_ahead(mapfs_store_image(fs->store), read);
+    /* So little from the start on is mostly a whole file. */
+    read_ahead(mapfs_store_image(fs->store), read, offset == 0 && read->len <= READ_AHEAD_BLOCKS * MAPFS_BLOCK_SIZE);
     return 0;
 }
 

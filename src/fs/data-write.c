@@ -4,11 +4,10 @@
  *
  *  - a file that is and stays small: its content is put together in memory and becomes one INLINE record;
  *  - a block born in the running epoch: stored into where it lies;
- *  - the last block, when the write starts past the end of the file: the same, for no durable state refers to those bytes;
  *  - everything else: new blocks, with what the write leaves of the old ones copied over.
  *
- * The transaction is held from begin to commit, so a cut comes before or after the whole write. What lies past the end of a file in its last block
- * is undefined: whatever makes a file longer stores zeros there first. */
+ * The transaction is held from begin to commit, so a cut comes before or after the whole write. What lies past the end of a file in its
+ * last block is zeros: new blocks are filled up with them, and what makes a file shorter stores them. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -112,14 +111,8 @@ static int add_new(MapfsWriteState *state, uint64_t logical, uint64_t n_blocks) 
 }
 
 /* True when the write may store into this extent's blocks where they lie. */
-static bool stays(const MapfsWriteState *state, const MapfsExtent *extent, uint64_t logical) {
-    if (extent->flags != 0)
-        return false;
-    if (mapfs_txn_unsealed(&state->txn, (MapfsEpoch){extent->birth_epoch}))
-        return true;
-    /* Bytes past the end of the file in its last block. */
-    return state->size_before % MAPFS_BLOCK_SIZE != 0 && logical == block_of(state->size_before) &&
-           state->offset >= state->size_before;
+static bool stays(const MapfsWriteState *state, const MapfsExtent *extent) {
+    return extent->flags == 0 && mapfs_txn_unsealed(&state->txn, (MapfsEpoch){extent->birth_epoch});
 }
 
 /* Blocks of the file that move together, or stay. They are looked up first and allocated then: allocating may call the host, which must not
@@ -159,13 +152,10 @@ static int find_stretch(MapfsWriteState *state, MapfsTree *tree, uint64_t at, ui
         return (int)n;
     }
     n = MAPFS_MIN(extent.logical + extent.n_blocks, end) - at;
-    if (!stays(state, &extent, at)) {
+    if (!stays(state, &extent)) {
         stretch_add(stretches, at, n, 0);
         return (int)n;
     }
-    /* The last block alone may stay although its extent is sealed. */
-    if (!mapfs_txn_unsealed(&state->txn, (MapfsEpoch){extent.birth_epoch}))
-        n = 1;
     stretch_add(stretches, at, n, extent.block + (at - extent.logical));
     return (int)n;
 }
@@ -284,25 +274,6 @@ static int run_prepare(MapfsWriteState *state, const WriteRun *run, MapfsWrite *
     return piece_add(write, memory + (from - start), (size_t)(to - from));
 }
 
-/* Zeros from the end of the file to the write, within the file's last block, if that stays where it is. */
-static int zero_gap(MapfsWriteState *state) {
-    uint64_t from = state->size_before % MAPFS_BLOCK_SIZE, logical = block_of(state->size_before);
-    uint64_t gap = MAPFS_MIN(state->offset - state->size_before, MAPFS_BLOCK_SIZE - from);
-    const uint8_t *bytes;
-    MapfsExtent extent;
-    uint8_t *memory;
-    int r;
-
-    r = old_block(state, logical, &bytes, &extent);
-    if (r <= 0)
-        return r;
-    memory = mapfs_txn_data(&state->txn, (MapfsRun){{extent.block + (logical - extent.logical)}, 1});
-    if (!memory)
-        return mapfs_damage(extent.block, "extent", "does not lie in the image");
-    memset(memory + from, 0, gap);
-    return 0;
-}
-
 static int prepare_blocks(MapfsWriteState *state, MapfsWrite *write) {
     uint64_t first = block_of(state->offset), end = block_of(state->offset + state->len - 1) + 1;
     int r = 0;
@@ -311,9 +282,6 @@ static int prepare_blocks(MapfsWriteState *state, MapfsWrite *write) {
         r = place_blocks(state, 0, 1);
     if (r == 0)
         r = place_blocks(state, first, end);
-    if (r == 0 && state->inline_len == 0 && state->offset > state->size_before &&
-        state->size_before % MAPFS_BLOCK_SIZE != 0)
-        r = zero_gap(state);
     for (unsigned i = 0; i < state->n_runs && r == 0; i++)
         r = run_prepare(state, &state->runs[i], write);
     return r;
@@ -450,6 +418,19 @@ int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned
     return 0;
 }
 
+/* A write that does not happen may have stored past the end of the file, where zeros must be. */
+static void zero_past_end(MapfsWriteState *state) {
+    for (unsigned i = 0; i < state->n_runs; i++) {
+        const WriteRun *run = &state->runs[i];
+        uint64_t start = run->logical << MAPFS_BLOCK_SHIFT, len = run->run.n_blocks << MAPFS_BLOCK_SHIFT;
+        uint64_t keep = MAPFS_MIN(state->size_before > start ? state->size_before - start : 0, len);
+        uint8_t *memory = run->is_new ? NULL : mapfs_txn_data(&state->txn, run->run);
+
+        if (memory)
+            memset(memory + keep, 0, len - keep);
+    }
+}
+
 static int commit_run(MapfsWriteState *state, const WriteRun *run) {
     struct mapfs_disk_record_map map;
 
@@ -481,8 +462,10 @@ static int commit_blocks(MapfsWriteState *state) {
         r = commit_run(state, NULL);
     if (r < 0 && n_mapped > 0)
         return mapfs_apply_broken(state->fs, r);
-    if (r < 0)
+    if (r < 0) {
+        zero_past_end(state);
         cancel_runs(state);
+    }
     return r;
 }
 
@@ -502,6 +485,7 @@ int mapfs_fs_write_commit(MapfsFs *fs, MapfsWrite *write) {
 void mapfs_fs_write_abort(MapfsFs *fs, MapfsWrite *write) {
     MapfsWriteState *state = write->state;
 
+    zero_past_end(state);
     cancel_runs(state);
     mapfs_txn_end(&state->txn);
     mapfs_inode_unlock(fs, state->ino);

@@ -13,6 +13,8 @@
 /* Extents, or other items, that one step removes; and on an image so full that it has no blocks for that. */
 #define RECLAIM_ITEMS 64u
 #define RECLAIM_ITEMS_MIN 4u
+/* How long an orphan waits on an image that has no blocks at all for it: others may be freeing some. */
+static const struct timespec RECLAIM_PAUSE = {.tv_nsec = 100 * 1000 * 1000};
 
 /* --- apply --- */
 
@@ -201,9 +203,13 @@ static void *reclaim_main(void *user) {
     MapfsFs *fs = user;
     uint64_t ino;
 
-    /* An error is sticky in the image, or damage that the checker names: the orphan stays for the next mount. */
-    while (mapfs_reclaim_queue_take(fs, true, &ino))
-        (void)reclaim_inode(fs, ino);
+    while (mapfs_reclaim_queue_take(fs, true, &ino)) {
+        /* Any other error is sticky in the image, or damage that the checker names: the orphan stays for the next mount. */
+        if (reclaim_inode(fs, ino) != -ENOSPC)
+            continue;
+        mapfs_fs_queue_reclaim(fs, ino);
+        (void)nanosleep(&RECLAIM_PAUSE, NULL); /* woken early by nothing: signals are blocked */
+    }
     return NULL;
 }
 

@@ -155,6 +155,10 @@ static int end_block(Truncate *truncate, uint64_t logical, MapfsExtent *ret_exte
     return r > 0 && (ret_extent->logical > logical || (ret_extent->flags & MAPFS_EXTENT_UNWRITTEN)) ? 0 : r;
 }
 
+static int extent_damage(const MapfsExtent *extent) {
+    return mapfs_damage(extent->block, "extent", "of %" PRIu64 " blocks does not lie in the image", extent->n_blocks);
+}
+
 /* Gives `logical` a new block with these first bytes, then zeros. */
 static int move_block(Truncate *truncate, const uint8_t *bytes, size_t len, uint64_t near) {
     uint8_t *memory;
@@ -169,47 +173,35 @@ static int move_block(Truncate *truncate, const uint8_t *bytes, size_t len, uint
     return 0;
 }
 
-/* A size within a block is a write of that block: bytes that a durable state refers to will be past the end, where anything may be stored. */
+/* A size within a block is a write of that block: what lies past the end must be zeros, for the day the file grows again. */
 static int prepare_shrink(Truncate *truncate) {
     uint64_t logical = truncate->size >> MAPFS_BLOCK_SHIFT;
     size_t len = truncate->size % MAPFS_BLOCK_SIZE;
     const uint8_t *bytes;
     MapfsExtent extent;
+    MapfsRun block;
+    uint8_t *memory;
     int r;
 
     if (len == 0)
         return 0;
     r = end_block(truncate, logical, &extent);
-    if (r <= 0 || mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch}))
-        return r < 0 ? r : 0;
-    bytes = mapfs_image_read(mapfs_store_image(truncate->fs->store),
-                             (MapfsRun){{extent.block + (logical - extent.logical)}, 1});
-    if (!bytes)
-        return mapfs_damage(extent.block, "extent", "of %" PRIu64 " blocks does not lie in the image", extent.n_blocks);
-    return move_block(truncate, bytes, len, extent.block);
-}
-
-/* What lay undefined past the end comes into the file as zeros. */
-static int prepare_grow(Truncate *truncate) {
-    uint64_t size_before = mapfs_le64_load(truncate->inode.size);
-    uint64_t logical = size_before >> MAPFS_BLOCK_SHIFT;
-    size_t from = size_before % MAPFS_BLOCK_SIZE;
-    MapfsExtent extent;
-    uint8_t *memory;
-    int r;
-
-    if (truncate->inline_len > 0)
-        return move_block(truncate, truncate->inline_bytes, truncate->inline_len, 0);
-    if (from == 0)
-        return 0;
-    r = end_block(truncate, logical, &extent);
     if (r <= 0)
         return r;
-    memory = mapfs_txn_data(&truncate->txn, (MapfsRun){{extent.block + (logical - extent.logical)}, 1});
-    if (!memory)
-        return mapfs_damage(extent.block, "extent", "does not lie in the image");
-    memset(memory + from, 0, MAPFS_BLOCK_SIZE - from);
-    return 0;
+    block = (MapfsRun){{extent.block + (logical - extent.logical)}, 1};
+    if (mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch})) {
+        memory = mapfs_txn_data(&truncate->txn, block);
+        if (memory)
+            memset(memory + len, 0, MAPFS_BLOCK_SIZE - len);
+        return memory ? 0 : extent_damage(&extent);
+    }
+    bytes = mapfs_image_read(mapfs_store_image(truncate->fs->store), block);
+    return bytes ? move_block(truncate, bytes, len, extent.block) : extent_damage(&extent);
+}
+
+/* Content that no longer fits into the tree gets a block. */
+static int prepare_grow(Truncate *truncate) {
+    return truncate->inline_len > 0 ? move_block(truncate, truncate->inline_bytes, truncate->inline_len, 0) : 0;
 }
 
 static int run_move(Truncate *truncate) {

@@ -2,6 +2,10 @@
 #include "image/image.h"
 
 #include <errno.h>
+#include <sys/mman.h>
+
+/* As many blocks as one question about them may be. */
+#define RESIDENT_BLOCKS_MAX 64u
 
 /* The sticky error is read by every request and set from the SIGBUS handler too, hence atomic and nothing more. */
 
@@ -77,4 +81,18 @@ uint64_t mapfs_image_host_free(MapfsImage *image) {
 
 uint64_t mapfs_image_host_allocated(MapfsImage *image) {
     return image->ops->host_allocated(image);
+}
+
+bool mapfs_image_resident(const MapfsImage *image, MapfsRun run) {
+    unsigned char pages[RESIDENT_BLOCKS_MAX];
+
+    if (!mapfs_run_fits(run, image->n_blocks) || run.n_blocks > RESIDENT_BLOCKS_MAX ||
+        mincore((void *)(uintptr_t)(image->base + (run.start.n << MAPFS_BLOCK_SHIFT)),
+                run.n_blocks << MAPFS_BLOCK_SHIFT, pages) < 0)
+        return false;
+    for (uint64_t i = 0; i < run.n_blocks; i++) {
+        if (!(pages[i] & 1))
+            return false;
+    }
+    return true;
 }

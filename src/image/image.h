@@ -114,6 +114,10 @@ void mapfs_image_start_write(MapfsImage *image, MapfsRun run);
 void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run);
 void mapfs_image_drop(MapfsImage *image, MapfsRun run);
 
+/* True when reading the run would not wait for the host, as far as that can be told (a file that may not be written looks
+ * resident always). */
+bool mapfs_image_resident(const MapfsImage *image, MapfsRun run);
+
 /* Bytes that the host can still give (UINT64_MAX when the question has no sense), and bytes that it has given to the image. */
 uint64_t mapfs_image_host_free(MapfsImage *image);
 uint64_t mapfs_image_host_allocated(MapfsImage *image);

@@ -11,7 +11,6 @@ static bool verdict_is_usable(MapfsSuperblockVerdict verdict) {
 }
 
 void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *ret_pair) {
-    ret_pair->newest = -1;
     /* From the last slot to the first, so that the note that remains is of the first. */
     for (int i = (int)MAPFS_SUPERBLOCK_SLOTS - 1; i >= 0; i--) {
         const MapfsRun run = {.start = {(uint64_t)i}, .n_blocks = 1};
@@ -22,11 +21,8 @@ void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *re
         else
             memset(&ret_pair->slots[i], 0, sizeof ret_pair->slots[i]);
         ret_pair->verdicts[i] = mapfs_superblock_judge(&ret_pair->slots[i]);
-        if (verdict_is_usable(ret_pair->verdicts[i]) &&
-            (ret_pair->newest < 0 || mapfs_le64_load(ret_pair->slots[i].generation) >
-                                         mapfs_le64_load(ret_pair->slots[ret_pair->newest].generation)))
-            ret_pair->newest = i;
     }
+    ret_pair->newest = mapfs_superblock_choose(ret_pair->slots, ret_pair->verdicts, image->base, image->n_blocks);
 }
 
 /* The error of an image without a valid slot: the one that says most. */

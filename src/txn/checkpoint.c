@@ -8,6 +8,9 @@
  *  4. publish   the other superblock slot is stored and synced: in between, either superblock may be found, whole or not; the slot of
  *               the state before is not touched, and a torn slot fails its checksum
  *
+ * A small checkpoint does 3 and 4 under one flush: its superblock lists the blocks with a checksum of what they hold. A crash in between may
+ * leave the superblock and not all of its blocks; a mount sees that and takes the other slot, which was durable before.
+ *
  * checkpoint_mutex is held throughout. */
 
 #include <errno.h>
@@ -23,6 +26,8 @@
 #define SETTLE_CHECKPOINTS 2u
 /* Fewer pending blocks are not worth a checkpoint: 1 MiB. */
 #define SETTLE_BLOCKS 256u
+/* A checkpoint of up to 1 MiB goes under one flush: a mount after a crash reads as much. */
+#define ONE_FLUSH_BLOCKS 256u
 
 static int freeze(MapfsStore *store, StoreFrozen *ret_frozen) {
     uint64_t n_claimed;
@@ -51,8 +56,9 @@ static void seal(MapfsStore *store, const StoreFrozen *frozen) {
     }
 }
 
-static int write_blocks(MapfsStore *store, const StoreFrozen *frozen) {
-    g_autoptr(GArray) runs = g_array_sized_new(FALSE, FALSE, sizeof(MapfsRun), frozen->born->len + frozen->data->len);
+/* All that the checkpoint has to make durable besides its superblock. */
+static GArray *written_runs(const StoreFrozen *frozen) {
+    GArray *runs = g_array_sized_new(FALSE, FALSE, sizeof(MapfsRun), frozen->born->len + frozen->data->len + 1);
 
     for (guint i = 0; i < frozen->born->len; i++) {
         MapfsRun run = {g_array_index(frozen->born, MapfsBlock, i), 1};
@@ -60,13 +66,38 @@ static int write_blocks(MapfsStore *store, const StoreFrozen *frozen) {
         g_array_append_val(runs, run);
     }
     g_array_append_vals(runs, frozen->data->data, frozen->data->len);
-    (void)mapfs_store_runs_join(runs); /* a block may have been a node and then data */
-#ifdef MAPFS_MUTANT_SKIP_DATA_SYNC
-    (void)store; /* its sync is what is left out */
-    return 0;
-#else
+    (void)mapfs_store_runs_join(runs); /* data is stored twice into the same block as a matter of course */
+    return runs;
+}
+
+static int sync_runs(MapfsStore *store, const GArray *runs) {
     return mapfs_image_sync(store->image, MAPFS_SYNC_DATA, (const MapfsRun *)(void *)runs->data, runs->len);
-#endif
+}
+
+/* Lists the runs in the superblock, with a checksum of what they hold, if there are few enough of them. */
+static bool list_written(MapfsStore *store, const GArray *runs) {
+    struct mapfs_disk_superblock *superblock = &store->superblock;
+    uint64_t n_blocks = 0;
+
+    for (guint i = 0; i < runs->len; i++)
+        n_blocks += g_array_index(runs, MapfsRun, i).n_blocks;
+    if (runs->len > MAPFS_WRITTEN_RUNS_MAX || n_blocks > ONE_FLUSH_BLOCKS)
+        return false;
+    for (guint i = 0; i < runs->len; i++) {
+        MapfsRun run = g_array_index(runs, MapfsRun, i);
+
+        superblock->written[i].block = mapfs_le64_store(run.start.n);
+        superblock->written[i].n_blocks = mapfs_le32_store((uint32_t)run.n_blocks);
+    }
+    superblock->n_written = mapfs_le32_store(runs->len);
+    superblock->written_checksum = mapfs_le64_store(mapfs_superblock_written_checksum(superblock, store->image->base));
+    return true;
+}
+
+static void list_clear(MapfsStore *store) {
+    store->superblock.n_written = mapfs_le32_store(0);
+    store->superblock.written_checksum = mapfs_le64_store(0);
+    memset(store->superblock.written, 0, sizeof(store->superblock.written));
 }
 
 static uint64_t write_time(const MapfsStore *store) {
@@ -78,9 +109,8 @@ static uint64_t write_time(const MapfsStore *store) {
     return mapfs_time_from_timespec(now);
 }
 
-static int publish(MapfsStore *store, const StoreFrozen *frozen) {
+static void fill_superblock(MapfsStore *store, const StoreFrozen *frozen) {
     struct mapfs_disk_superblock *superblock = &store->superblock;
-    MapfsRun slot = {{frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
     uint64_t flags = mapfs_le64_load(superblock->flags) & ~MAPFS_SUPERBLOCK_CLEAN;
 
     superblock->generation = mapfs_le64_store(frozen->generation.n);
@@ -95,29 +125,73 @@ static int publish(MapfsStore *store, const StoreFrozen *frozen) {
     superblock->n_pending_blocks = mapfs_le64_store(frozen->n_pending);
     superblock->write_time = mapfs_le64_store(write_time(store));
     superblock->flags = mapfs_le64_store(flags | (frozen->clean ? MAPFS_SUPERBLOCK_CLEAN : 0));
-    mapfs_superblock_seal(superblock);
+}
+
+/* Stores the superblock into its slot, which is not synced yet. */
+static int store_superblock(MapfsStore *store, MapfsRun slot) {
+    mapfs_superblock_seal(&store->superblock);
     /* Counters that a damaged image has made impossible must not cost the slot: no mount would take it. */
-    if (mapfs_superblock_judge(superblock) != MAPFS_SUPERBLOCK_VALID)
+    if (mapfs_superblock_judge(&store->superblock) != MAPFS_SUPERBLOCK_VALID)
         return -EUCLEAN;
-    memcpy(store_block(store, slot.start), superblock, sizeof(*superblock));
+    memcpy(store_block(store, slot.start), &store->superblock, sizeof(store->superblock));
+    return 0;
+}
+
+static int sync_slot(MapfsStore *store, MapfsRun slot) {
 #ifdef MAPFS_MUTANT_SKIP_SUPERBLOCK_SYNC
+    (void)store;
+    (void)slot;
     return 0;
 #else
     return mapfs_image_sync(store->image, MAPFS_SYNC_META, &slot, 1);
 #endif
 }
 
-static int write_and_publish(MapfsStore *store, const StoreFrozen *frozen) {
+/* Blocks and superblock together, under one flush. */
+static int publish_together(MapfsStore *store, GArray *runs, MapfsRun slot) {
     int r;
 
-    seal(store, frozen);
-#ifdef MAPFS_MUTANT_PUBLISH_FIRST
-    r = publish(store, frozen);
-    return r < 0 ? r : write_blocks(store, frozen);
-#else
-    r = write_blocks(store, frozen);
-    return r < 0 ? r : publish(store, frozen);
+    r = store_superblock(store, slot);
+    if (r < 0)
+        return r;
+#ifndef MAPFS_MUTANT_SKIP_SUPERBLOCK_SYNC
+    g_array_append_val(runs, slot);
 #endif
+    return sync_runs(store, runs);
+}
+
+/* The superblock only when the blocks are durable. */
+static int publish_after(MapfsStore *store, const GArray *runs, MapfsRun slot) {
+    int r;
+
+#if defined(MAPFS_MUTANT_PUBLISH_FIRST)
+    r = store_superblock(store, slot);
+    if (r == 0)
+        r = sync_slot(store, slot);
+    return r < 0 ? r : sync_runs(store, runs);
+#elif defined(MAPFS_MUTANT_SKIP_DATA_SYNC)
+    (void)runs;
+    r = store_superblock(store, slot);
+    return r < 0 ? r : sync_slot(store, slot);
+#else
+    r = sync_runs(store, runs);
+    if (r == 0)
+        r = store_superblock(store, slot);
+    return r < 0 ? r : sync_slot(store, slot);
+#endif
+}
+
+static int write_and_publish(MapfsStore *store, const StoreFrozen *frozen) {
+    MapfsRun slot = {{frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
+    g_autoptr(GArray) runs = written_runs(frozen);
+
+    seal(store, frozen);
+    fill_superblock(store, frozen);
+    list_clear(store);
+    /* What an orderly unmount leaves is not to hang on a list: damage to one of its blocks is then told, not taken for a power cut. */
+    if (!frozen->clean && list_written(store, runs))
+        return publish_together(store, runs, slot);
+    return publish_after(store, runs, slot);
 }
 
 int mapfs_store_checkpoint(MapfsStore *store, bool clean) {

@@ -78,7 +78,7 @@ static int format_tree(MapfsStore *store, const void *root_inode, size_t root_in
     MapfsTxn txn;
     int r;
 
-    r = mapfs_store_begin(store, MAPFS_TXN_FREES, 1, &txn);
+    r = mapfs_store_begin(store, 1, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

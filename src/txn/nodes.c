@@ -9,6 +9,9 @@
 #include "format/node.h"
 #include "txn/store-private.h"
 
+/* 128 KiB. */
+#define READ_AHEAD_BLOCKS 32u
+
 static bool node_verified(const MapfsStore *store, MapfsBlock address) {
     return (__atomic_load_n(&store->verified[address.n / 64], __ATOMIC_ACQUIRE) >> (address.n % 64)) & 1;
 }
@@ -34,6 +37,14 @@ static int node_map(const MapfsStore *store, MapfsNodeRef ref, const void **ret_
     return 0;
 }
 
+/* Nodes lie close together: a cold one is read with its neighbours, since page by page the host takes as long for each. */
+static void node_read_ahead(const MapfsStore *store, MapfsBlock address) {
+    uint64_t first = MAPFS_MAX(address.n - address.n % READ_AHEAD_BLOCKS, store->first_usable);
+    uint64_t end = MAPFS_MIN(address.n - address.n % READ_AHEAD_BLOCKS + READ_AHEAD_BLOCKS, store->n_blocks);
+
+    mapfs_image_read_ahead(store->image, (MapfsRun){{first}, end - first});
+}
+
 static int node_verify(MapfsStore *store, MapfsNodeRef ref) {
     const void *node = NULL;
     int r;
@@ -44,6 +55,7 @@ static int node_verify(MapfsStore *store, MapfsNodeRef ref) {
     /* Nodes of the running generation are this mount's own and need no check: from the image, one would be changed in place. */
     if (ref.generation.n >= STORE_LOAD(store->running))
         return mapfs_damage(ref.address.n, "tree node", "has a generation that does not exist yet");
+    node_read_ahead(store, ref.address);
     r = mapfs_node_check(node, ref, store->checksum_seed);
     if (r < 0)
         return r;

@@ -98,11 +98,11 @@ static int pending_apply(MapfsStore *store, const PendingItem *items, unsigned n
     MapfsTxn txn;
     int r;
 
-    r = mapfs_store_begin(store, MAPFS_TXN_FREES, n_items, &txn);
+    r = mapfs_store_begin(store, n_items, &txn);
     /* No room for that many changes: one always finds some in the reserve. */
     if (r == -ENOSPC && n_items > 1) {
         n_items = 1;
-        r = mapfs_store_begin(store, MAPFS_TXN_FREES, n_items, &txn);
+        r = mapfs_store_begin(store, n_items, &txn);
     }
     if (r < 0)
         return r;

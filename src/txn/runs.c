@@ -30,3 +30,24 @@ uint64_t mapfs_store_runs_join(GArray *runs) {
     g_array_set_size(runs, n + 1);
     return n_twice;
 }
+
+void mapfs_store_runs_subtract(GArray *runs, MapfsRun run) {
+    uint64_t run_end = run.start.n + run.n_blocks;
+    guint n = runs->len;
+
+    for (guint i = 0; i < n; i++) {
+        MapfsRun *part = &g_array_index(runs, MapfsRun, i);
+        uint64_t start = part->start.n, end = part->start.n + part->n_blocks;
+        MapfsRun tail = {{run_end}, end > run_end ? end - run_end : 0};
+
+        if (end <= run.start.n || start >= run_end)
+            continue;
+        part->n_blocks = start < run.start.n ? run.start.n - start : 0;
+        if (tail.n_blocks > 0)
+            g_array_append_val(runs, tail);
+    }
+    for (guint i = runs->len; i > 0; i--) {
+        if (g_array_index(runs, MapfsRun, i - 1).n_blocks == 0)
+            g_array_remove_index_fast(runs, i - 1);
+    }
+}

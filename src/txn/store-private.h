@@ -106,7 +106,7 @@ int mapfs_store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void *
 void mapfs_store_node_free(MapfsStore *store, MapfsBlock address);
 
 /* txn.c: a transaction of the store's own: it counts as no change that would need a checkpoint. */
-int mapfs_store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
+int mapfs_store_begin(MapfsStore *store, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
 /* True when the running epoch should be closed before the interval's end. */
 bool mapfs_store_epoch_full(MapfsStore *store);
 /* Keeps new transactions out and waits for those that have begun; lets them in again. */

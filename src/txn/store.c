@@ -48,33 +48,32 @@ static int error_rank(int error) {
 }
 
 int mapfs_superblock_load(const MapfsImage *image, struct mapfs_disk_superblock *ret_superblock) {
-    struct mapfs_disk_superblock slot;
-    int best = 0, error = 0;
-    uint64_t newest = 0;
+    g_autofree struct mapfs_disk_superblock *slots = g_new(struct mapfs_disk_superblock, MAPFS_SUPERBLOCK_SLOTS);
+    const void *mapped = mapfs_image_read(image, (MapfsRun){{0}, MAPFS_SUPERBLOCK_SLOTS});
+    MapfsSuperblockVerdict verdicts[MAPFS_SUPERBLOCK_SLOTS];
+    int chosen, error = 0;
 
-    for (uint64_t i = 0; i < MAPFS_SUPERBLOCK_SLOTS; i++) {
-        const void *mapped = mapfs_image_read(image, (MapfsRun){{i}, 1});
+    if (!mapped) {
+        (void)mapfs_damage(0, "image", "is shorter than two blocks"); /* the note alone is wanted */
+        return -ENODATA;
+    }
+    /* A live writer may be storing one: copies are judged. */
+    memcpy(slots, mapped, MAPFS_SUPERBLOCK_SLOTS * sizeof(*slots));
+    for (unsigned i = 0; i < MAPFS_SUPERBLOCK_SLOTS; i++) {
         int r;
 
-        if (!mapped)
-            return (void)mapfs_damage(0, "image", "is shorter than two blocks"),
-                   -ENODATA; /* the note alone is wanted */
-        /* A live writer may be storing it: a copy is judged. */
-        memcpy(&slot, mapped, sizeof(slot));
-        r = verdict_error(mapfs_superblock_judge(&slot));
-        if (r == 0 && mapfs_le64_load(slot.generation) > newest) {
-            newest = mapfs_le64_load(slot.generation);
-            *ret_superblock = slot;
-            best = 1;
-        } else if (r < 0 && (error == 0 || error_rank(r) > error_rank(error))) {
+        verdicts[i] = mapfs_superblock_judge(&slots[i]);
+        r = verdict_error(verdicts[i]);
+        if (r < 0 && (error == 0 || error_rank(r) > error_rank(error)))
             error = r;
-        }
     }
-    if (best == 0)
-        return error < 0 ? error : -ENODATA;
     /* A newer slot that this version does not know must not be overlooked. */
     if (error == -EPROTONOSUPPORT || error == -EOPNOTSUPP)
         return error;
+    chosen = mapfs_superblock_choose(slots, verdicts, image->base, image->n_blocks);
+    if (chosen < 0)
+        return error < 0 ? error : -EUCLEAN;
+    *ret_superblock = slots[chosen];
     return 0;
 }
 
@@ -184,6 +183,16 @@ int mapfs_store_load(MapfsStore *store) {
     return mapfs_space_new(store->image, store->n_blocks, store->first_usable, store->checksum_seed, &store->space);
 }
 
+/* After a kill -9 the host may have what is mounted now in memory alone. What follows is built on it, and the blocks that it freed will
+ * be used again: it is made durable first. */
+static int settle_image(MapfsStore *store) {
+    MapfsRun all = {{0}, store->n_blocks};
+
+    if (mapfs_le64_load(store->superblock.flags) & MAPFS_SUPERBLOCK_CLEAN)
+        return 0;
+    return mapfs_image_sync(store->image, MAPFS_SYNC_DATA, &all, 1);
+}
+
 static int store_setup(MapfsStore *store) {
     int r;
 
@@ -195,6 +204,9 @@ static int store_setup(MapfsStore *store) {
         return r;
     r = mapfs_store_load(store);
     if (r < 0 || store->options.read_only)
+        return r;
+    r = settle_image(store);
+    if (r < 0)
         return r;
     r = load_groups(store);
     if (r < 0)

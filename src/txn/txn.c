@@ -99,8 +99,14 @@ static unsigned claim_blocks(MapfsStore *store, unsigned n_changes) {
     return n_first + (n_changes - 1) * (n_first > 3 ? n_first - 3 : 1);
 }
 
-static int begin_claim(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *txn) {
-    uint64_t keep = mapfs_store_cut_blocks(store) + (kind == MAPFS_TXN_GROWS ? store->n_reserve : 0);
+/* What a user's transaction leaves besides its claim: the reserve, or of it what the store itself needs to give pending frees back; without
+ * that, a full image could not free a block any more. */
+static uint64_t user_keep(const MapfsStore *store, MapfsTxnKind kind) {
+    return kind == MAPFS_TXN_GROWS ? store->n_reserve : store->n_reserve / 4;
+}
+
+static int begin_claim(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *txn) {
+    uint64_t keep = mapfs_store_cut_blocks(store) + n_keep;
     unsigned n_claimed = claim_blocks(store, n_changes);
     int r;
 
@@ -110,22 +116,26 @@ static int begin_claim(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes,
     *txn = (MapfsTxn){.store = store,
                       .generation = {STORE_LOAD(store->running)},
                       .epoch = store->epoch,
-                      .kind = kind,
+                      .kind = MAPFS_TXN_FREES,
                       .n_claimed = n_claimed};
     return 0;
 }
 
-int mapfs_store_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
+static int begin(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *ret_txn) {
     int r;
 
     r = mapfs_store_error(store);
     if (r < 0)
         return r;
     gate_enter(store);
-    r = begin_claim(store, kind, n_changes, ret_txn);
+    r = begin_claim(store, n_keep, n_changes, ret_txn);
     if (r < 0)
         gate_leave(store);
     return r;
+}
+
+int mapfs_store_begin(MapfsStore *store, unsigned n_changes, MapfsTxn *ret_txn) {
+    return begin(store, 0, n_changes, ret_txn);
 }
 
 int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
@@ -137,10 +147,12 @@ int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, Ma
     r = throttle(store);
     if (r < 0)
         return r;
-    r = mapfs_store_begin(store, kind, n_changes, ret_txn);
-    if (r == 0)
-        ret_txn->of_user = true;
-    return r;
+    r = begin(store, user_keep(store, kind), n_changes, ret_txn);
+    if (r < 0)
+        return r;
+    ret_txn->kind = kind;
+    ret_txn->of_user = true;
+    return 0;
 }
 
 void mapfs_txn_lock(MapfsTxn *txn) {
@@ -168,14 +180,21 @@ int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRu
     MapfsSpaceWish wish = {
         .goal = goal.block, .apart = goal.apart, .n_blocks = n_blocks, .n_keep = mapfs_store_cut_blocks(txn->store)};
 
-    if (txn->kind == MAPFS_TXN_GROWS)
-        wish.n_keep += txn->store->n_reserve;
+    wish.n_keep += user_keep(txn->store, txn->kind);
     return mapfs_space_allocate(txn->store->space, &wish, ret_run);
 }
 
 void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run) {
-    /* Nothing has ever referred to them; that they are taken is known, so it cannot fail. */
-    (void)mapfs_space_release(txn->store->space, run);
+    MapfsStore *store = txn->store;
+    int r;
+
+    /* The checkpoint must not promise what they hold: they may be handed out again while it counts. */
+    pthread_mutex_lock(&store->data_mutex);
+    mapfs_store_runs_subtract(store->data, run);
+    store->n_behind = 0;
+    pthread_mutex_unlock(&store->data_mutex);
+    r = mapfs_space_release(store->space, run);
+    (void)r; /* nothing has ever referred to them; that they are taken is known, so it cannot fail */
 }
 
 static void note_data(MapfsStore *store, MapfsRun run) {

@@ -33,6 +33,17 @@ void world_note(World *world, const char *moment, unsigned n_disks) {
     }
 }
 
+/* The sync fails for good: the host cannot write, or the process that waits for it is killed. */
+static bool sync_fails(World *world) {
+    if (world->n_warm > 0 || !world->stage->fs)
+        return false;
+    if (world->trouble && random_once_in(&world->random, 60))
+        return true;
+    world->killed = random_once_in(&world->random, 60);
+    world->stage->trouble |= world->killed;
+    return world->killed;
+}
+
 static int sync_begin(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {
     World *world = user;
 
@@ -42,7 +53,7 @@ static int sync_begin(void *user, MapfsSyncChannel channel, const MapfsRun *runs
         return 0;
     world_note(world, channel == MAPFS_SYNC_DATA ? "before the sync of data" : "before the sync of the superblock",
                1 + (unsigned)random_below(&world->random, 4));
-    return world->stage->trouble && world->n_warm == 0 && random_once_in(&world->random, 60) ? -EIO : 0;
+    return sync_fails(world) ? -EIO : 0;
 }
 
 static void sync_end(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {
@@ -62,7 +73,7 @@ static int reserve(void *user, MapfsRun run) {
     if (!world->stage)
         return 0;
     world_note(world, "in a reservation of host space", 1);
-    if (world->stage->trouble && world->n_host_full == 0 && random_once_in(&world->random, 3))
+    if (world->trouble && world->n_host_full == 0 && random_once_in(&world->random, 3))
         world->n_host_full = 1 + (unsigned)random_below(&world->random, 30);
     if (world->n_host_full == 0)
         return 0;

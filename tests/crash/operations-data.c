@@ -177,6 +177,11 @@ void stage_stripe(Stage *stage) {
 
 /* --- sizes --- */
 
+static struct timespec pick_time(Stage *stage) {
+    return (struct timespec){.tv_sec = (time_t)random_below(&stage->random, UINT64_C(1) << 33) - (INT64_C(1) << 30),
+                             .tv_nsec = (long)random_below(&stage->random, 1000000000)};
+}
+
 static uint64_t pick_size(Stage *stage, uint64_t size) {
     Random *random = &stage->random;
 
@@ -207,21 +212,24 @@ static uint64_t pick_size(Stage *stage, uint64_t size) {
 }
 
 static void set_size(Stage *stage, ModelInode *inode, uint64_t size) {
-    bool strip = random_once_in(&stage->random, 8);
+    bool strip = random_once_in(&stage->random, 8), with_time = random_once_in(&stage->random, 8);
+    unsigned mask = MAPFS_SET_SIZE | (strip ? MAPFS_SET_KILL_PRIV : 0) | (with_time ? MAPFS_SET_MTIME : 0);
     StageKind kind = size > inode->attr.size ? STAGE_GROWS : STAGE_FREES;
-    MapfsAttr attr = {.size = size};
+    MapfsAttr attr = {.size = size, .mtime = pick_time(stage)}, after;
     int expected = size > MAPFS_FILE_SIZE_MAX ? -EFBIG : file_verdict(inode);
     int r;
 
-    stage_note(stage, "truncate %" PRIu64 " from %" PRIu64 " to %" PRIu64 "%s", inode->attr.ino, inode->attr.size, size,
-               strip ? " strip" : "");
-    r = mapfs_fs_setattr(stage->fs, inode->attr.ino, MAPFS_SET_SIZE | (strip ? MAPFS_SET_KILL_PRIV : 0), &attr, &attr);
+    stage_note(stage, "truncate %" PRIu64 " from %" PRIu64 " to %" PRIu64 " mask %x", inode->attr.ino, inode->attr.size,
+               size, mask);
+    r = mapfs_fs_setattr(stage->fs, inode->attr.ino, mask, &attr, &after);
     if (!stage_result(stage, kind, expected, r))
         return;
     if (strip)
         stage_strip(inode);
     model_truncate(inode, size);
     stage_touch(inode, true);
+    if (with_time)
+        inode->attr.mtime = attr.mtime;
     stage_settle(stage, inode);
 }
 
@@ -262,11 +270,6 @@ void stage_read(Stage *stage) {
 }
 
 /* --- attributes --- */
-
-static struct timespec pick_time(Stage *stage) {
-    return (struct timespec){.tv_sec = (time_t)random_below(&stage->random, UINT64_C(1) << 33) - (INT64_C(1) << 30),
-                             .tv_nsec = (long)random_below(&stage->random, 1000000000)};
-}
 
 static void setattr_model(ModelInode *inode, unsigned mask, const MapfsAttr *attr) {
     bool owner = mask & (MAPFS_SET_UID | MAPFS_SET_GID);

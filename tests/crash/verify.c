@@ -45,7 +45,7 @@ static bool check_clean(World *world, MapfsImage *image, const char *when) {
     return r == 0 && report.n_problems == 0;
 }
 
-static bool states_find(const World *world, uint64_t sum, guint first, guint *ret_state) {
+bool world_find_state(const World *world, uint64_t sum, guint first, guint *ret_state) {
     for (guint i = world->states->len; i-- > first;) {
         if (g_array_index(world->states, uint64_t, i) != sum)
             continue;
@@ -70,7 +70,7 @@ static void explain_state(World *world, MapfsFs *fs, const Disk *disk, uint64_t 
     Model *found = model_of(fs);
     guint older, nearest;
 
-    if (states_find(world, sum, 0, &older)) {
+    if (world_find_state(world, sum, 0, &older)) {
         failed(world, "    it shows state %u, older than the acknowledged state %u of %u\n", older, disk->acked,
                world->states->len - 1);
     } else {
@@ -129,7 +129,7 @@ static bool older_is_whole(World *world, MapfsImage *image) {
 
     if (!check_clean(world, image, "through the older superblock") || !mounts(world, image, true, &sum, &fs))
         return false;
-    found = states_find(world, sum, 0, &state);
+    found = world_find_state(world, sum, 0, &state);
     if (!found)
         failed(world, "    through the older superblock it shows no state that ever was\n");
     mapfs_fs_abandon(fs);
@@ -210,7 +210,7 @@ static bool verify_mounted(World *world, MapfsImage *image, const Disk *disk, bo
 
     if (!mounts(world, image, false, &sum, &fs))
         return false;
-    if (!states_find(world, sum, disk->acked, ret_state)) {
+    if (!world_find_state(world, sum, disk->acked, ret_state)) {
         explain_state(world, fs, disk, sum);
         mapfs_fs_abandon(fs);
         return false;

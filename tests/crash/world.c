@@ -65,14 +65,16 @@ static void acknowledge(World *world) {
 static bool world_mount(World *world) {
     g_autoptr(GString) error = g_string_new(NULL);
     Stage *stage = world->stage;
+    MapfsFs *fs = NULL;
     uint64_t sum;
     int r;
 
     stage->broken = false;
-    r = mapfs_fs_open(world->image, &world->store_options, &stage->fs);
+    stage->trouble = world->trouble;
+    r = mapfs_fs_open(world->image, &world->store_options, &fs);
+    stage->fs = fs;
     if (r < 0) {
         g_string_append_printf(world->failure, "    mount gives %s (%s)\n", strerror(-r), mapfs_damage_last());
-        stage->fs = NULL;
         return false;
     }
     model_free(stage->model);
@@ -177,6 +179,14 @@ static void verify_queue(World *world) {
 
 /* --- steps --- */
 
+/* Forgets the states that came after this one, and how the ones before were made. */
+static void world_go_back(World *world, guint state) {
+    g_array_set_size(world->states, state + 1);
+    g_array_set_size(world->marks, state + 1);
+    for (guint i = 0; i <= state; i++)
+        g_array_index(world->marks, guint, i) = 0;
+}
+
 /* The power goes, and comes back. */
 static void world_reboot(World *world) {
     Disk *disk = &world->queue[0];
@@ -197,13 +207,36 @@ static void world_reboot(World *world) {
     if (world->stage->fs)
         world_unmount(world, false);
     mapfs_recording_load(world->recording, disk->bytes);
-    g_array_set_size(world->states, state + 1);
-    g_array_set_size(world->marks, state + 1);
-    for (guint i = 0; i <= state; i++)
-        g_array_index(world->marks, guint, i) = 0;
+    world_go_back(world, state);
     acknowledge(world);
-    if (!world_mount(world))
+    if (!world_mount(world)) {
+        print_failure(world, NULL);
         return;
+    }
+    if (random_once_in(&world->random, 2))
+        stage_reclaim(world->stage);
+}
+
+/* The process is killed, and another one mounts what the kernel has in memory: nothing of that has become durable by the kill. */
+static void world_kill(World *world) {
+    guint state;
+
+    log_add(world, "kill and mount");
+    world->n_kills++;
+    world_unmount(world, false);
+    world->killed = false;
+    world->image->error = 0; /* it is another process's own */
+    if (!world_mount(world)) {
+        print_failure(world, NULL);
+        return;
+    }
+    if (!world_find_state(world, world->stage->model->sum, world->acked, &state)) {
+        world_failed(world, "after the kill it shows no state that it may");
+        print_failure(world, NULL);
+        return;
+    }
+    world_go_back(world, state);
+    verify_queue(world);
     if (random_once_in(&world->random, 2))
         stage_reclaim(world->stage);
 }
@@ -242,6 +275,10 @@ static void world_step(World *world) {
 
     world_tick(world);
     world->n_warm -= world->n_warm > 0;
+    if (world->killed || (!stage->broken && world->n_warm == 0 && random_once_in(&world->random, 100))) {
+        world_kill(world);
+        return;
+    }
     if (stage->broken || (world->n_warm == 0 && random_once_in(&world->random, 70))) {
         world_reboot(world);
         return;
@@ -299,7 +336,7 @@ static bool world_begin(World *world) {
     if (!world_format(world))
         return false;
     world->stage = stage_new(random_draw(&world->random), &world->profile);
-    world->stage->trouble = random_once_in(&world->random, 5);
+    world->trouble = random_once_in(&world->random, 5);
     world->stage->midway = midway;
     world->stage->user = world;
     world->n_warm = random_below(&world->random, WARM_OPERATIONS);
@@ -360,9 +397,9 @@ uint64_t world_run(uint64_t seed, const WorldOptions *options, bool *ret_failed)
         world_step(world);
     if (options->verbose)
         printf("%s world of %" PRIu64 " blocks, seed %" PRIu64 ": %" PRIu64 " operations, %u met a full image, %" PRIu64
-               " reboots, %" PRIu64 " disks through the older superblock, %" PRIu64 " lived on\n",
+               " reboots, %" PRIu64 " kills, %" PRIu64 " disks through the older superblock, %" PRIu64 " lived on\n",
                world->profile.name, world->n_blocks, seed, world->n_operations, world->stage ? world->stage->n_full : 0,
-               world->n_reboots, world->n_older, world->n_lives);
+               world->n_reboots, world->n_kills, world->n_older, world->n_lives);
     *ret_failed = world->failure->len > 0;
     n_states = world->n_states;
     world_end(world);

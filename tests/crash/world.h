@@ -47,8 +47,10 @@ typedef struct {
     GHashTable *seen; /* disks that were verified since the last acknowledged sync */
     uint64_t n_states, n_operations, tick;
     uint64_t n_warm; /* operations still to be done without power cuts, so that those meet a grown image */
-    uint64_t n_reboots, n_older, n_lives;
+    uint64_t n_reboots, n_kills, n_older, n_lives;
     unsigned n_host_full;       /* reservations of host space to refuse */
+    bool trouble;               /* the host fails now and then */
+    bool killed;                /* the process has died in a sync */
     char *recent[WORLD_RECENT]; /* what was done last */
     GString *failure;           /* empty while all is well */
 } World;
@@ -59,6 +61,9 @@ uint64_t world_run(uint64_t seed, const WorldOptions *options, bool *ret_failed)
 /* verify.c: looks at a disk from all sides; false when something is wrong, which is in world->failure. *ret_state is the index of the state
  * that it shows. With `lives`, work goes on in it, and its bytes change. */
 bool world_verify(World *world, const Disk *disk, bool lives, guint *ret_state);
+
+/* The newest state, from number `first` on, with this hash. */
+bool world_find_state(const World *world, uint64_t sum, guint first, guint *ret_state);
 
 /* crash.c: the points at which disks are built. */
 void world_note(World *world, const char *moment, unsigned n_disks);

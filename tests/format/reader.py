@@ -56,13 +56,16 @@ def unpack(layout, data, offset=0):
 
 
 class Superblock:
-    LAYOUT = '8sQIIQQQ16sQQQQQQQQQQQQIIQQQQQQQQQ64s'
+    LAYOUT = '8sQIIQQQ16sQQQQQQQQQQQQIIQQQQQQQQQ64sQI'
 
     def __init__(self, block):
         (_, self.checksum, self.version, self.block_size, self.generation, self.epoch, self.lsn, self.uuid, _, _,
          self.incompat, self.n_blocks, self.log_start, self.log_blocks, self.log_nonce, self.log_sequence, self.log_head,
          self.log_previous, self.root_address, self.root_generation, self.root_level, _, self.next_ino, self.hash_seed,
-         self.checksum_seed, self.n_free, self.n_pending, self.n_inodes, _, _, _, self.label) = unpack(self.LAYOUT, block)
+         self.checksum_seed, self.n_free, self.n_pending, self.n_inodes, _, _, _, self.label, self.written_checksum,
+         n_written) = unpack(self.LAYOUT, block)
+        require(n_written <= 236, 'too many runs of written blocks')
+        self.written = [unpack('QI', block, 320 + 16 * index) for index in range(n_written)]
 
 
 class Inode:
@@ -91,8 +94,14 @@ class Image:
         require(len(data) == n_blocks * BLOCK, f'block {block} lies past the end of the file')
         return data
 
+    def is_whole(self, superblock):
+        found = superblock.checksum_seed
+        for block, n_blocks in superblock.written:
+            found = hash64(self.read(block, n_blocks), found)
+        return not superblock.written or found == superblock.written_checksum
+
     def find_superblock(self):
-        newest = None
+        valid = []
         for slot in (0, 1):
             block = self.read(slot)
             if block[:8] != b'mapfs\r\n\x1a':
@@ -103,10 +112,12 @@ class Image:
             require(found.version == 1 and found.block_size == BLOCK, 'another version of the format')
             require(found.incompat == 0, 'unknown features')
             require(found.generation & 1 == slot, 'a superblock lies in the wrong slot')
-            if newest is None or found.generation > newest.generation:
-                newest = found
-        require(newest is not None, 'no valid superblock')
-        return newest
+            valid.append(found)
+        valid.sort(key=lambda superblock: superblock.generation)
+        if len(valid) == 2 and not self.is_whole(valid[-1]):
+            valid.pop()
+        require(valid, 'no valid superblock')
+        return valid[-1]
 
     def find_batch(self):
         superblock = self.superblock
@@ -221,7 +232,9 @@ class Image:
                 start = (logical + first) * BLOCK
                 if start >= size:
                     break
-                yield start, self.read(block + first, min(PIECE, n_blocks - first))[:size - start]
+                data = self.read(block + first, min(PIECE, n_blocks - first))
+                require(not any(data[size - start:][:BLOCK]), f'bytes past the end of inode {ino} are not zero')
+                yield start, data[:size - start]
 
     def digest(self, ino):
         """SHA-256 of the file with its holes as zeros, up to 1 GiB of it."""

@@ -643,6 +643,44 @@ static void test_older_slot_is_used_when_the_newer_is_torn(void **state) {
     mapfs_image_close(image);
 }
 
+/* A newer superblock in the other slot, whose checkpoint lists a data block. */
+static struct mapfs_disk_superblock *add_listing_slot(MapfsImage *image) {
+    struct mapfs_disk_superblock *newer = image_block(image, 0);
+
+    memcpy(newer, image_superblock(image), sizeof(*newer));
+    newer->generation = mapfs_le64_store(BUILD_GENERATION + 1);
+    newer->n_written = mapfs_le32_store(1);
+    newer->written[0] =
+        (struct mapfs_disk_written){.block = mapfs_le64_store(BUILD_FIRST_DATA), .n_blocks = mapfs_le32_store(2)};
+    newer->written_checksum = mapfs_le64_store(mapfs_superblock_written_checksum(newer, image->base));
+    mapfs_superblock_seal(newer);
+    return newer;
+}
+
+static void test_checkpoint_that_is_not_whole_gives_way_to_the_one_before(void **state) {
+    Build *build = *state;
+    MapfsImage *image = build_image(build);
+    MapfsCheckReport report;
+
+    (void)add_listing_slot(image);
+    report = check_image(image);
+    assert_clean(&report);
+    assert_int_equal(report.generation, BUILD_GENERATION + 1);
+    assert_int_equal(report.n_infos, 0);
+
+    ((uint8_t *)image_block(image, BUILD_FIRST_DATA + 1))[4095]++;
+    report = check_image(image);
+    assert_clean(&report);
+    assert_int_equal(report.generation, BUILD_GENERATION);
+    assert_int_equal(report.n_of_kind[MAPFS_INFO_SLOT_DAMAGED], 1);
+
+    image_superblock(image)->magic[0]++;
+    report = check_image(image); /* alone it is not asked */
+    assert_clean(&report);
+    assert_int_equal(report.generation, BUILD_GENERATION + 1);
+    mapfs_image_close(image);
+}
+
 static void test_group_without_bitmap_is_all_free(void **state) {
     Build *build = *state;
     MapfsCheckReport report;
@@ -716,6 +754,7 @@ int main(void) {
         TEST(test_single_faults_give_single_problems),
         TEST(test_findings_beyond_the_limit_are_counted_alone),
         TEST(test_older_slot_is_used_when_the_newer_is_torn),
+        TEST(test_checkpoint_that_is_not_whole_gives_way_to_the_one_before),
         TEST(test_group_without_bitmap_is_all_free),
         TEST(test_random_bytes_behind_right_checksums_do_no_harm),
     };

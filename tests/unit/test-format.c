@@ -129,6 +129,11 @@ static void test_superblock_fields_out_of_range_are_damage(void **state) {
         WRONG(n_inodes, 0),
         WRONG(n_inodes, 2),
         WRONG(flags, 2),
+        WRONG(n_written, 1), /* of a run that is zeros */
+        WRONG(n_written, MAPFS_WRITTEN_RUNS_MAX + 1),
+        WRONG(n_written, UINT32_MAX),
+        WRONG(reserved2, 1),
+        WRONG(written[0].block, 1),
         {sizeof(struct mapfs_disk_superblock) - 1, 1, 1},
     };
 
@@ -141,6 +146,34 @@ static void test_superblock_fields_out_of_range_are_damage(void **state) {
         mapfs_superblock_seal(&superblock);
         if (mapfs_superblock_judge(&superblock) != MAPFS_SUPERBLOCK_DAMAGED)
             fail_msg("value %zu at offset %zu was taken", i, wrong[i].offset);
+    }
+}
+
+static void test_superblock_lists_of_written_blocks(void **state) {
+    static const struct {
+        uint64_t block;
+        uint32_t n_blocks, reserved;
+        MapfsSuperblockVerdict verdict;
+    } runs[] = {
+        {18, 1, 0, MAPFS_SUPERBLOCK_VALID},     {18, 982, 0, MAPFS_SUPERBLOCK_VALID},
+        {18, 983, 0, MAPFS_SUPERBLOCK_DAMAGED}, {17, 1, 0, MAPFS_SUPERBLOCK_DAMAGED},
+        {0, 1, 0, MAPFS_SUPERBLOCK_DAMAGED},    {999, 1, 0, MAPFS_SUPERBLOCK_VALID},
+        {1000, 1, 0, MAPFS_SUPERBLOCK_DAMAGED}, {UINT64_MAX, 1, 0, MAPFS_SUPERBLOCK_DAMAGED},
+        {18, 0, 0, MAPFS_SUPERBLOCK_DAMAGED},   {18, UINT32_MAX, 0, MAPFS_SUPERBLOCK_DAMAGED},
+        {18, 1, 1, MAPFS_SUPERBLOCK_DAMAGED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(runs); i++) {
+        struct mapfs_disk_superblock superblock = valid_superblock();
+
+        superblock.n_written = mapfs_le32_store(1);
+        superblock.written[0] = (struct mapfs_disk_written){.block = mapfs_le64_store(runs[i].block),
+                                                            .n_blocks = mapfs_le32_store(runs[i].n_blocks),
+                                                            .reserved = mapfs_le32_store(runs[i].reserved)};
+        mapfs_superblock_seal(&superblock);
+        if (mapfs_superblock_judge(&superblock) != runs[i].verdict)
+            fail_msg("list %zu is judged as %d", i, mapfs_superblock_judge(&superblock));
     }
 }
 
@@ -681,6 +714,7 @@ int main(void) {
         cmocka_unit_test(test_checksum_is_the_hash_with_its_field_zero),
         cmocka_unit_test(test_superblock_verdicts),
         cmocka_unit_test(test_superblock_fields_out_of_range_are_damage),
+        cmocka_unit_test(test_superblock_lists_of_written_blocks),
         cmocka_unit_test(test_valid_items_pass),
         cmocka_unit_test(test_items_of_wrong_length_are_damage),
         cmocka_unit_test(test_items_in_objects_not_theirs_are_damage),

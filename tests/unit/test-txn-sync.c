@@ -33,15 +33,48 @@ static void test_sync_with_nothing_changed_costs_no_checkpoint(void **state) {
     assert_int_equal(fixture->n_syncs, n_syncs);
 }
 
-static void test_checkpoint_is_two_host_syncs(void **state) {
+static void test_small_checkpoint_is_one_host_sync(void **state) {
     StoreFixture *fixture = *state;
 
     for (uint64_t ino = 10; ino < 15; ino++) {
         assert_int_equal(store_add(fixture->store, ino), 0);
         fixture->n_syncs = 0;
         assert_int_equal(mapfs_store_sync(fixture->store), 0);
-        assert_int_equal(fixture->n_syncs, 2);
+        assert_int_equal(fixture->n_syncs, 1);
     }
+}
+
+/* Stores n_blocks of data that no file has afterwards. */
+static void store_blocks(MapfsStore *store, uint64_t n_blocks) {
+    MapfsTxn txn;
+
+    assert_int_equal(mapfs_txn_begin(store, MAPFS_TXN_GROWS, 1, &txn), 0);
+    while (n_blocks > 0) {
+        MapfsRun run;
+
+        assert_int_equal(mapfs_txn_allocate(&txn, (MapfsGoal){.apart = false}, n_blocks, &run), 0);
+        assert_non_null(mapfs_txn_data(&txn, run));
+        mapfs_txn_lock(&txn);
+        mapfs_txn_free(&txn, run);
+        (void)mapfs_txn_next_lsn(&txn);
+        mapfs_txn_end(&txn);
+        n_blocks -= run.n_blocks;
+        if (n_blocks > 0)
+            assert_int_equal(mapfs_txn_begin(store, MAPFS_TXN_GROWS, 1, &txn), 0);
+    }
+}
+
+static void test_large_checkpoint_publishes_after_its_data(void **state) {
+    StoreFixture fixture;
+
+    (void)state;
+    store_fixture_open(&fixture, STORE_FIXTURE_BLOCKS, NULL);
+    store_blocks(fixture.store, 300);
+    fixture.n_syncs = 0;
+    assert_int_equal(mapfs_store_sync(fixture.store), 0);
+    assert_int_equal(fixture.n_syncs, 2);
+    mapfs_store_abandon(g_steal_pointer(&fixture.store));
+    mapfs_image_close(fixture.image);
 }
 
 static void test_synced_data_needs_no_luck(void **state) {
@@ -298,6 +331,7 @@ static void test_failed_sync_is_final(void **state) {
         assert_int_equal(store_add(broken.store, 10), 0);
         assert_int_equal(mapfs_store_sync(broken.store), 0);
         assert_int_equal(store_add(broken.store, 11), 0);
+        store_blocks(broken.store, 300); /* too much for one flush */
         broken.fail_sync_in = n;
         assert_int_equal(mapfs_store_sync(broken.store), -EIO);
         broken.n_syncs = 0;
@@ -433,7 +467,8 @@ static void test_writers_and_syncs_work_side_by_side(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_sync_with_nothing_changed_costs_no_checkpoint),
-        TEST(test_checkpoint_is_two_host_syncs),
+        TEST(test_small_checkpoint_is_one_host_sync),
+        TEST(test_large_checkpoint_publishes_after_its_data),
         TEST(test_synced_data_needs_no_luck),
         TEST(test_sync_waits_for_begun_transactions),
         TEST(test_syncs_that_arrive_together_share_a_checkpoint),
