@@ -188,9 +188,37 @@ static int mount_run(const MountRequest *request) {
     return status;
 }
 
+/* Whoever looks for the daemon of an image finds it by the image's absolute path in its command line: when it was called with another name
+ * of it, the program runs itself again with that one. Returns when there is nothing to do, or no way to do it. */
+static void name_image(const MountRequest *request) {
+    g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *image = realpath(request->image, NULL);
+    g_autofree char *line = NULL;
+    g_autoptr(GPtrArray) arguments = g_ptr_array_new();
+    bool found = false;
+    gsize len = 0;
+
+    if (!program || !image || strcmp(image, request->image) == 0 ||
+        !g_file_get_contents("/proc/self/cmdline", &line, &len, NULL))
+        return;
+    for (gsize at = 0; at < len; at += strlen(line + at) + 1)
+        g_ptr_array_add(arguments, line + at);
+    /* The last one: an option's value may be the same word, but hardly the mount point. */
+    for (guint i = arguments->len; i > 1 && !found; i--) {
+        found = strcmp(arguments->pdata[i - 1], request->image) == 0;
+        if (found)
+            arguments->pdata[i - 1] = image;
+    }
+    g_ptr_array_add(arguments, NULL);
+    if (found)
+        (void)execv(program, (char **)arguments->pdata);
+}
+
 static int mount_start(const MountRequest *request) {
     int status;
     int r;
+
+    name_image(request);
 
     if (request->foreground) {
         mapfs_daemon_stay(request->program);

@@ -6,10 +6,6 @@
 
 #include "base/error.h"
 
-static bool verdict_is_usable(MapfsSuperblockVerdict verdict) {
-    return verdict == MAPFS_SUPERBLOCK_VALID;
-}
-
 void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *ret_pair) {
     /* From the last slot to the first, so that the note that remains is of the first. */
     for (int i = (int)MAPFS_SUPERBLOCK_SLOTS - 1; i >= 0; i--) {
