@@ -46,6 +46,7 @@ typedef struct {
     atomic_uint progress; /* odd while the leader serves a request; grows with each */
     atomic_bool monitor_sleeps;
     atomic_uint cost_us[OPCODES]; /* running average of what a request of this kind takes */
+    bool has_begun;               /* INIT is answered; the leader's alone */
     atomic_bool has_ended;
     int error;
     pthread_t main; /* waits for signals */
@@ -154,6 +155,12 @@ static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
     uint64_t start;
     bool is_passed;
 
+    if (!loop->has_begun) {
+        /* INIT changes what libfuse reads for every other request. */
+        loop->has_begun = true;
+        fuse_session_process_buf(loop->fuse, buffer);
+        return true;
+    }
     memcpy(header, buffer->mem, sizeof header);
     opcode = header[1] % OPCODES;
     atomic_fetch_add(&loop->n_busy, 1);
