@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A space over a stand-in for the host that remembers which blocks it has given and refuses more than it is allowed. */
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "space/space.h"
+
+#define FIRST_USABLE 40u
+#define CHUNK 256u /* what the space asks the host for at a time */
+#define SEED 77u
+
+typedef struct {
+    MapfsImage image;
+    MapfsImage *memory;
+    pthread_mutex_t mutex; /* guards what follows */
+    uint8_t *given;        /* a byte per block */
+    uint64_t n_given, n_given_max;
+    unsigned n_reserves;
+    int error; /* of every reserve, 0 for none */
+} Host;
+
+typedef struct {
+    Host host;
+    MapfsSpace *space;
+} Test;
+
+/* An empty space of n_blocks, of which the host may give all. */
+void test_open(Test *test, uint64_t n_blocks);
+void test_close(Test *test);
+
+MapfsSpaceStatus status(Test *test);
