@@ -148,7 +148,6 @@ static void test_newer_slot_of_another_version_is_not_overlooked(void **state) {
 }
 
 static void test_image_cut_short_is_refused(void **state) {
-    g_autofree uint8_t *memory = NULL;
     MapfsImage *image, *part;
 
     (void)state;
