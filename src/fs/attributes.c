@@ -144,7 +144,7 @@ static bool mask_strips(unsigned mask, const struct mapfs_disk_inode *inode) {
     return mask & (MAPFS_SET_UID | MAPFS_SET_GID) && !(mask & MAPFS_SET_MODE);
 }
 
-static int setattr_locked(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
+int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
     struct mapfs_disk_record_setattr record;
     struct mapfs_disk_inode inode;
     bool removed = false;
@@ -171,31 +171,23 @@ static int setattr_run(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr
     int r;
 
     mapfs_store_prefetch(fs->store, &key, 1);
-    /* Inode, and once more with a capability. */
-    r = mapfs_fs_begin(fs, MAPFS_TXN_FREES, 3, &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_FREES, MAPFS_ATTR_CHANGES, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
-    r = setattr_locked(fs, &txn, ino, mask, attr);
+    r = mapfs_attr_change(fs, &txn, ino, mask, attr);
     mapfs_txn_end(&txn);
     return r;
 }
 
-/* The size goes first: it alone can fail for space, and it sets times that the caller may want otherwise. It strips by
- * itself, with the data. */
 int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr, MapfsAttr *ret_attr) {
-    int r;
+    int r = 0;
 
-    if (mask & MAPFS_SET_SIZE) {
-        r = mapfs_fs_truncate(fs, ino, attr->size, mask & MAPFS_SET_KILL_PRIV ? MAPFS_WRITE_STRIP : 0);
-        if (r < 0)
-            return r;
-        mask &= ~(MAPFS_SET_SIZE | MAPFS_SET_KILL_PRIV);
-    }
-    if (mask & MASK_RECORD) {
+    if (mask & MAPFS_SET_SIZE)
+        r = mapfs_fs_truncate(fs, ino, mask & (MAPFS_SET_SIZE | MASK_RECORD), attr);
+    else if (mask & MASK_RECORD)
         r = setattr_run(fs, ino, mask & MASK_RECORD, attr);
-        if (r < 0)
-            return r;
-    }
+    if (r < 0)
+        return r;
     return mapfs_fs_getattr(fs, ino, ret_attr);
 }

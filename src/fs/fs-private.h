@@ -101,11 +101,16 @@ int mapfs_record_run(MapfsFs *fs, MapfsTxn *txn, struct mapfs_disk_record *recor
  * changes. */
 int mapfs_record_apply(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 
-/* --- truncate.c --- */
+/* --- attributes.c, truncate.c --- */
 
-/* Sets the size of a regular file, mtime and ctime (also when the size stays). Takes the inode lock. write_flags:
- * MAPFS_WRITE_STRIP. -EISDIR, -EINVAL (not a regular file), -EFBIG, -ENOSPC, -ESTALE. */
-int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, uint64_t size, unsigned write_flags) MAPFS_MUST_USE;
+/* Changes attributes other than the size, as `mask` says; MAPFS_ATTR_CHANGES changes of items. Tree locked. */
+int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) MAPFS_MUST_USE;
+#define MAPFS_ATTR_CHANGES 3u /* the inode, and once more with a capability that goes */
+
+/* Sets the size of a regular file to attr->size, mtime and ctime (also when the size stays), and in the same step the other attributes of
+ * `mask`. MAPFS_SET_KILL_PRIV is done with the size. Takes the inode lock. -EISDIR, -EINVAL (not a regular file), -EFBIG, -ENOSPC,
+ * -ESTALE. */
+int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr) MAPFS_MUST_USE;
 
 /* --- orphans --- */
 

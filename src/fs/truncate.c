@@ -99,7 +99,9 @@ int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_rec
 typedef struct {
     MapfsFs *fs;
     uint64_t ino, size;
-    unsigned flags;
+    unsigned flags;        /* of records */
+    unsigned mask;         /* what else is to be changed, */
+    const MapfsAttr *attr; /* and to what */
     MapfsTxn txn;
     struct mapfs_disk_inode inode;
     size_t inline_len;
@@ -241,6 +243,16 @@ static int run_size(Truncate *truncate) {
     return r < 0 && truncate->moved.n_blocks > 0 ? mapfs_apply_broken(truncate->fs, r) : r;
 }
 
+/* The other attributes, after the size: it sets times that the caller may want otherwise. No cut comes between. */
+static int run_attributes(Truncate *truncate) {
+    int r;
+
+    if (truncate->mask == 0)
+        return 0;
+    r = mapfs_attr_change(truncate->fs, &truncate->txn, truncate->ino, truncate->mask, truncate->attr);
+    return r < 0 ? mapfs_apply_broken(truncate->fs, r) : 0;
+}
+
 static int truncate_once(Truncate *truncate) {
     uint64_t size_before;
     unsigned n_changes;
@@ -253,8 +265,8 @@ static int truncate_once(Truncate *truncate) {
     size_before = mapfs_le64_load(truncate->inode.size);
     grows = truncate->size > size_before;
     truncate->moved.n_blocks = 0;
-    /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail. */
-    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_EXTENTS);
+    /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail, other attributes. */
+    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_EXTENTS) + MAPFS_ATTR_CHANGES;
     r = mapfs_txn_begin(truncate->fs->store, grows ? MAPFS_TXN_GROWS : MAPFS_TXN_FREES, n_changes, &truncate->txn);
     if (r < 0)
         return r;
@@ -265,18 +277,26 @@ static int truncate_once(Truncate *truncate) {
         if (r == 0)
             r = run_size(truncate);
     }
+    if (r == 0)
+        r = run_attributes(truncate);
     mapfs_txn_end(&truncate->txn);
     return r;
 }
 
-int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, uint64_t size, unsigned write_flags) {
+int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
+    uint64_t size = attr->size;
     const MapfsKey keys[] = {mapfs_inode_key(ino), mapfs_extent_key(ino, size >> MAPFS_BLOCK_SHIFT)};
     g_autofree Truncate *truncate = g_new0(Truncate, 1);
     int r;
 
     if (size > MAPFS_FILE_SIZE_MAX)
         return -EFBIG;
-    *truncate = (Truncate){.fs = fs, .ino = ino, .size = size, .flags = write_flags};
+    *truncate = (Truncate){.fs = fs,
+                           .ino = ino,
+                           .size = size,
+                           .flags = mask & MAPFS_SET_KILL_PRIV ? MAPFS_WRITE_STRIP : 0,
+                           .mask = mask & ~(MAPFS_SET_SIZE | MAPFS_SET_KILL_PRIV),
+                           .attr = attr};
     mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
     mapfs_inode_lock(fs, ino);
     r = mapfs_fs_finish_truncate(fs, ino);
