@@ -159,7 +159,7 @@ int mapfs_extent_add(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent) {
     return extent_insert(tree, ino, extent);
 }
 
-int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint8_t *buffer) {
+int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint64_t size, uint8_t *buffer) {
     MapfsItem item;
     int r;
 
@@ -168,6 +168,10 @@ int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint8_t *buffer) {
         return r;
     if (item.value_len == 0 || item.value_len > MAPFS_INLINE_MAX)
         return mapfs_damage(0, "inline data", "of inode %" PRIu64 " has a length of %zu bytes", ino, item.value_len);
+    /* Whoever puts content together has room for the file's size, and no more. */
+    if (item.value_len > size)
+        return mapfs_damage(0, "inline data", "of inode %" PRIu64 " has %zu bytes, its size is %" PRIu64, ino,
+                            item.value_len, size);
     memcpy(buffer, item.value, item.value_len);
     return (int)item.value_len;
 }

@@ -44,9 +44,9 @@ static inline unsigned mapfs_extent_changes(unsigned n_extents) {
     return 4 + n_extents / 8;
 }
 
-/* The content of a file that lies in the tree: its length (copied to `buffer` of MAPFS_INLINE_MAX bytes), 0 if it has none, or
- * -errno. Tree held. */
-int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint8_t *buffer) MAPFS_MUST_USE;
+/* The content of a file of this size that lies in the tree: its length (copied to `buffer` of MAPFS_INLINE_MAX bytes), 0 if it has
+ * none, or -errno. Tree held. */
+int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint64_t size, uint8_t *buffer) MAPFS_MUST_USE;
 
 /* Ends the work on the inode's truncated tail, if there is any: what lies past the cut must be gone before the file grows.
  * Inode locked, nothing else. */

@@ -107,7 +107,7 @@ static int read_locked(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, M
     len = (size_t)MAPFS_MIN(len, size - offset);
     if (mapfs_le64_load(inode.n_blocks) > 0)
         return read_extents(fs, ino, offset, len, read);
-    r = mapfs_inline_load(tree, ino, read->inline_bytes);
+    r = mapfs_inline_load(tree, ino, size, read->inline_bytes);
     return r < 0 ? r : read_inline(read, offset, len, (size_t)r);
 }
 

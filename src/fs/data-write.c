@@ -330,7 +330,7 @@ static int begin_blocks(MapfsWriteState *state, MapfsWrite *write) {
     /* Inode, content that leaves the tree, what is stripped, old extents; new runs may be many on a full image. */
     n_changes = 2 + MAPFS_STRIP_CHANGES + mapfs_extent_changes((unsigned)n_extents) + (unsigned)((end - first) / 32);
     /* An overwrite gives back as much as it takes, two checkpoints later: it works on a full image too. */
-    r = mapfs_txn_begin(state->fs->store, mapped ? MAPFS_TXN_FREES : MAPFS_TXN_GROWS, n_changes, &state->txn);
+    r = mapfs_txn_begin(state->fs->store, mapped ? MAPFS_TXN_KEEPS : MAPFS_TXN_GROWS, n_changes, &state->txn);
     if (r < 0)
         return r;
     r = prepare_blocks(state, write);
@@ -354,7 +354,7 @@ static int begin_state(MapfsWriteState *state) {
         r = S_ISDIR(mapfs_le32_load(inode.mode)) ? -EISDIR : -EINVAL;
     state->inline_len = 0;
     if (r == 0 && mapfs_le64_load(inode.n_blocks) == 0)
-        r = mapfs_inline_load(mapfs_store_tree(store), state->ino, state->inline_bytes);
+        r = mapfs_inline_load(mapfs_store_tree(store), state->ino, mapfs_le64_load(inode.size), state->inline_bytes);
     mapfs_store_read_unlock(store);
     if (r < 0)
         return r;

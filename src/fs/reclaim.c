@@ -12,7 +12,7 @@
 
 /* Extents, or other items, that one step removes; and on an image so full that it has no blocks for that. */
 #define RECLAIM_ITEMS 64u
-#define RECLAIM_ITEMS_MIN 4u
+#define RECLAIM_ITEMS_MIN 1u
 /* How long an orphan waits on an image that has no blocks at all for it: others may be freeing some. */
 static const struct timespec RECLAIM_PAUSE = {.tv_nsec = 100 * 1000 * 1000};
 
@@ -102,6 +102,11 @@ int mapfs_apply_reclaim(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_reco
 
 /* --- the work --- */
 
+/* Inode and orphan, extents, other items, of which each may fill half a leaf. */
+static unsigned reclaim_changes(unsigned n_items) {
+    return n_items > 1 ? 3 + mapfs_extent_changes(n_items) + n_items / 2 : 5;
+}
+
 /* One step. 1 when there may be more, 0 when the orphan needs nothing (more) now, or -errno. */
 static int reclaim_once(MapfsFs *fs, uint64_t ino, uint32_t work, unsigned n_items) {
     struct mapfs_disk_record_reclaim record;
@@ -114,8 +119,7 @@ static int reclaim_once(MapfsFs *fs, uint64_t ino, uint32_t work, unsigned n_ite
     record.ino = mapfs_le64_store(ino);
     record.n_extents = mapfs_le32_store(n_items);
     record.work = mapfs_le32_store(work);
-    /* Inode and orphan, extents, other items. */
-    r = mapfs_txn_begin(fs->store, MAPFS_TXN_FREES, 3 + 2 * mapfs_extent_changes(n_items), &txn);
+    r = mapfs_txn_begin(fs->store, MAPFS_TXN_FREES, reclaim_changes(n_items), &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

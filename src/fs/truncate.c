@@ -117,7 +117,8 @@ static int truncate_load(Truncate *truncate) {
     mapfs_store_read_lock(store);
     r = mapfs_inode_load(mapfs_store_tree(store), truncate->ino, &truncate->inode);
     if (r == 0 && mapfs_le64_load(truncate->inode.n_blocks) == 0)
-        r = mapfs_inline_load(mapfs_store_tree(store), truncate->ino, truncate->inline_bytes);
+        r = mapfs_inline_load(mapfs_store_tree(store), truncate->ino, mapfs_le64_load(truncate->inode.size),
+                              truncate->inline_bytes);
     mapfs_store_read_unlock(store);
     if (r < 0)
         return r;

@@ -97,7 +97,8 @@ MapfsImage *mapfs_store_image(MapfsStore *store);
 
 typedef enum {
     MAPFS_TXN_GROWS, /* may leave less free space: not into the reserve */
-    MAPFS_TXN_FREES, /* ends with more free space (unlink, truncate, reclaim) or about the same: may use the reserve */
+    MAPFS_TXN_KEEPS, /* gives back about what it takes (overwrites): may use the reserve but for what the next needs */
+    MAPFS_TXN_FREES, /* ends with more free space (unlink, truncate, reclaim): may use nearly all of it */
 } MapfsTxnKind;
 
 typedef struct {
@@ -126,8 +127,8 @@ typedef struct {
     bool apart;       /* the file grows: if not right there, then where it can go on growing */
 } MapfsGoal;
 
-/* Up to n_blocks contiguous blocks for file data near `goal`, with host blocks reserved; at least one. With
- * MAPFS_TXN_GROWS not from the reserve. The caller then either lets a record refer to them or cancels. No lock needed. -ENOSPC. */
+/* Up to n_blocks contiguous blocks for file data near `goal`, with host blocks reserved; at least one. Of the reserve it
+ * leaves what the kind of the transaction says. The caller then either lets a record refer to them or cancels. No lock needed. -ENOSPC. */
 int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRun *ret_run) MAPFS_MUST_USE;
 void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run);
 

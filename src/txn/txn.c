@@ -99,10 +99,19 @@ static unsigned claim_blocks(MapfsStore *store, unsigned n_changes) {
     return n_first + (n_changes - 1) * (n_first > 3 ? n_first - 3 : 1);
 }
 
-/* What a user's transaction leaves besides its claim: the reserve, or of it what the store itself needs to give pending frees back; without
- * that, a full image could not free a block any more. */
+/* What a user's transaction leaves besides its claim. Of the reserve, the smallest part is for the store itself, which gives pending frees
+ * back; without that a full image could not free a block any more. Overwrites leave a part too: each splits extents, which makes
+ * nodes, and when all is used up by them, what unlinks and reclaims must still go on. */
 static uint64_t user_keep(const MapfsStore *store, MapfsTxnKind kind) {
-    return kind == MAPFS_TXN_GROWS ? store->n_reserve : store->n_reserve / 4;
+    switch (kind) {
+    case MAPFS_TXN_GROWS:
+        return store->n_reserve;
+    case MAPFS_TXN_KEEPS:
+        return store->n_reserve / 4;
+    case MAPFS_TXN_FREES:
+    default:
+        return store->n_reserve / 8;
+    }
 }
 
 static int begin_claim(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *txn) {
