@@ -20,6 +20,19 @@ static void node_set_verified(MapfsStore *store, MapfsBlock address) {
     (void)__atomic_fetch_or(&store->verified[address.n / 64], UINT64_C(1) << (address.n % 64), __ATOMIC_RELEASE);
 }
 
+bool mapfs_store_has_node(const MapfsStore *store, MapfsRun run) {
+    for (uint64_t i = 0; i < run.n_blocks; i++) {
+        if (node_verified(store, (MapfsBlock){run.start.n + i}))
+            return true;
+    }
+    return false;
+}
+
+void mapfs_store_forget_nodes(MapfsStore *store, MapfsRun run) {
+    for (uint64_t i = run.start.n; i < run.start.n + run.n_blocks; i++)
+        (void)__atomic_fetch_and(&store->verified[i / 64], ~(UINT64_C(1) << (i % 64)), __ATOMIC_RELEASE);
+}
+
 /* A block was verified under one pointer; damage may lead another pointer to it. */
 static int node_matches(const void *node, MapfsNodeRef ref) {
     const struct mapfs_disk_header *header = node;

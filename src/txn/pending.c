@@ -84,6 +84,8 @@ static int pending_give_back(MapfsStore *store, const PendingItem *item) {
 
     r = mapfs_tree_remove(&store->tree, item->key);
     for (unsigned i = 0; i < item->n_runs && r == 0; i++) {
+        if (mapfs_run_fits(item->runs[i], store->n_blocks))
+            mapfs_store_forget_nodes(store, item->runs[i]); /* before another can have them */
         r = mapfs_space_release(store->space, item->runs[i]);
         if (r == 0)
             STORE_ADD(store->n_pending, -item->runs[i].n_blocks);

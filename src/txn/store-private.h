@@ -102,6 +102,10 @@ static inline void *store_block(const MapfsStore *store, MapfsBlock address) {
 extern const MapfsTreeStoreOps mapfs_store_tree_ops;
 /* A new node or bitmap block, noted as born, its bytes undefined. Tree locked. */
 int mapfs_store_node_allocate(MapfsStore *store, MapfsBlock *ret_address, void **ret_node) MAPFS_MUST_USE;
+/* True when a block of the run, which lies in the image, has been used as a node since the mount and not been given back; and: they are given
+ * back. */
+bool mapfs_store_has_node(const MapfsStore *store, MapfsRun run);
+void mapfs_store_forget_nodes(MapfsStore *store, MapfsRun run);
 /* The block of a node or bitmap is part of the running state no more. Tree locked. */
 void mapfs_store_node_free(MapfsStore *store, MapfsBlock address);
 

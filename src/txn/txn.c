@@ -227,7 +227,9 @@ static void note_data(MapfsStore *store, MapfsRun run) {
 void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run) {
     void *memory = NULL;
 
-    if (run.start.n >= txn->store->first_usable)
+    /* Extents and bitmaps of a damaged image may lead anywhere. A node that has been checked must stay as it is: nobody checks it again. */
+    if (run.start.n >= txn->store->first_usable && mapfs_run_fits(run, txn->store->n_blocks) &&
+        !mapfs_store_has_node(txn->store, run))
         memory = mapfs_image_writable(txn->store->image, run);
     if (memory)
         note_data(txn->store, run);

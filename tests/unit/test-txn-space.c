@@ -285,6 +285,34 @@ static void test_memory_outside_the_image_is_not_handed_out(void **state) {
     mapfs_txn_end(&txn);
 }
 
+/* What a damaged extent or bitmap may ask for: nobody would check the node again. */
+static void test_node_in_use_is_not_handed_out_as_data(void **state) {
+    StoreFixture *fixture = *state;
+    unsigned n_free = 0;
+    MapfsBlock root;
+    MapfsTxn txn;
+
+    assert_true(store_has(fixture->store, 1));
+    root = mapfs_store_tree(fixture->store)->root.address;
+    assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
+    assert_null(mapfs_txn_data(&txn, (MapfsRun){root, 1}));
+    assert_null(mapfs_txn_data(&txn, (MapfsRun){{root.n - 1}, 3}));
+    mapfs_txn_end(&txn);
+    for (uint64_t ino = 10; ino < 20; ino++)
+        assert_int_equal(sync_change(fixture->store, ino), 0);
+    /* Nodes that were freed and given back are blocks like others. */
+    for (uint64_t block = 34; block < 120; block++) {
+        bool expected = is_free(fixture->store, block);
+
+        assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
+        if (expected)
+            assert_non_null(mapfs_txn_data(&txn, (MapfsRun){{block}, 1}));
+        n_free += expected;
+        mapfs_txn_end(&txn);
+    }
+    assert_in_range(n_free, 10, 85);
+}
+
 /* Cutting nodes of the durable state is all that a change may do to it: its bytes stay. */
 static void test_no_byte_of_the_durable_state_changes(void **state) {
     StoreFixture *fixture = *state;
@@ -364,6 +392,7 @@ int main(void) {
         TEST(test_impossible_counters_are_not_published),
         TEST(test_blocks_of_a_closed_epoch_are_sealed),
         TEST(test_memory_outside_the_image_is_not_handed_out),
+        TEST(test_node_in_use_is_not_handed_out_as_data),
         TEST(test_no_byte_of_the_durable_state_changes),
         cmocka_unit_test(test_cut_finds_room_for_the_bitmaps_of_many_groups),
     };
