@@ -298,7 +298,11 @@ static void test_node_in_use_is_not_handed_out_as_data(void **state) {
     assert_null(mapfs_txn_data(&txn, (MapfsRun){root, 1}));
     assert_null(mapfs_txn_data(&txn, (MapfsRun){{root.n - 1}, 3}));
     mapfs_txn_end(&txn);
-    for (uint64_t ino = 10; ino < 20; ino++)
+    for (uint64_t ino = 10; ino < 400; ino++)
+        assert_int_equal(store_add(fixture->store, ino), 0);
+    for (uint64_t ino = 10; ino < 400; ino++)
+        assert_int_equal(store_remove(fixture->store, ino), 0);
+    for (uint64_t ino = 10; ino < 14; ino++)
         assert_int_equal(sync_change(fixture->store, ino), 0);
     /* Nodes that were freed and given back are blocks like others. */
     for (uint64_t block = 34; block < 120; block++) {
