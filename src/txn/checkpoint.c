@@ -282,7 +282,8 @@ int mapfs_store_make_room(MapfsStore *store) {
         r = make_room(store);
     else
         r = mapfs_store_error(store);
-    store->room_mark = n_freed;
+    /* Unless a reader keeps blocks back: its end changes nothing, and brings them. */
+    store->room_mark = mapfs_store_oldest_reader(store) < STORE_LOAD(store->durable) ? UINT64_MAX : n_freed;
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;
 }
