@@ -51,6 +51,14 @@ void stage_note(Stage *stage, const char *format, ...) {
 
 /* --- results --- */
 
+static void fail_space(Stage *stage) {
+    MapfsStoreStatus status;
+
+    mapfs_store_status(mapfs_fs_store(stage->fs), &status);
+    g_string_append_printf(stage->failure, "; %" PRIu64 " blocks free, %" PRIu64 " pending, %" PRIu64 " reserved",
+                           status.n_free, status.n_pending, status.n_reserve);
+}
+
 bool stage_result(Stage *stage, StageKind kind, int expected, int result) {
     g_string_append_printf(stage->note, " = %d", result);
     if (result == expected)
@@ -69,6 +77,8 @@ bool stage_result(Stage *stage, StageKind kind, int expected, int result) {
     }
     stage_fail(stage, "gave %d (%s), expected %d (%s); last damage: %s", result, strerror(-result), expected,
                strerror(-expected), mapfs_damage_last());
+    if (result == -ENOSPC && stage->fs)
+        fail_space(stage);
     return false;
 }
 
