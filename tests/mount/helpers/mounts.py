@@ -114,8 +114,12 @@ class Mount:
 
     def note_daemon(self):
         """Finds the daemon that serves this mount, and sets a watchdog on it."""
-        pids = wait_for(lambda: daemons_of(self.image), "a daemon with the image's path in its command line", timeout=5)
-        self.pid = pids[0]
+        before = self.pid  # it may still be ending: a sanitizer looks for leaks after the image is let go
+
+        def new_daemons():
+            return [pid for pid in daemons_of(self.image) if pid != before]
+
+        self.pid = wait_for(new_daemons, "a daemon with the image's path in its command line", timeout=5)[0]
         self._stop_watchdog()
         # Another process, since a page fault of this one can hang with the interpreter's lock held.
         script = 'sleep "$1"; grep -qF -e "$2" "/proc/$3/cmdline" && kill -9 "$3"'
