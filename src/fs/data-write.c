@@ -405,6 +405,8 @@ int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned
     for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
         int room = mapfs_fs_make_room(fs);
 
+        if (room < 0)
+            r = room;
         if (room <= 0)
             break;
         r = begin_once(state, write);

@@ -187,18 +187,31 @@ int mapfs_fs_reclaim(MapfsFs *fs) {
     return 0;
 }
 
+/* True when the inode still has an orphan item. */
+static bool is_orphan(MapfsFs *fs, uint64_t ino) {
+    struct mapfs_disk_orphan orphan;
+    int r;
+
+    mapfs_store_read_lock(fs->store);
+    r = mapfs_orphan_load(mapfs_store_tree(fs->store), ino, &orphan);
+    mapfs_store_read_unlock(fs->store);
+    return r > 0;
+}
+
 int mapfs_fs_make_room(MapfsFs *fs) {
+    g_autoptr(GArray) left = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     uint64_t ino;
+    int r = 0;
 
-    /* Unlinked inodes alone: a truncated one may be the caller's own, whose lock it holds. Its tail is not forgotten: whoever writes next, or the
-     * next mount, finds the orphan item. */
-    while (mapfs_reclaim_queue_take(fs, false, &ino)) {
-        int r = reclaim_all(fs, ino, MAPFS_ORPHAN_UNLINKED);
-
-        if (r < 0)
-            return r;
+    /* Unlinked inodes alone: a truncated one may be the caller's own, whose lock it holds. It goes back into the queue. */
+    while (r == 0 && mapfs_reclaim_queue_take(fs, false, &ino)) {
+        r = reclaim_all(fs, ino, MAPFS_ORPHAN_UNLINKED);
+        if (r == -ENOSPC || (r == 0 && is_orphan(fs, ino)))
+            g_array_append_val(left, ino);
     }
-    return mapfs_store_make_room(fs->store);
+    for (guint i = 0; i < left->len; i++)
+        mapfs_fs_queue_reclaim(fs, g_array_index(left, uint64_t, i));
+    return r < 0 && r != -ENOSPC ? r : mapfs_store_make_room(fs->store);
 }
 
 /* --- the thread --- */

@@ -306,6 +306,8 @@ int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr 
     for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
         int room = mapfs_fs_make_room(fs);
 
+        if (room < 0)
+            r = room;
         if (room <= 0)
             break;
         r = truncate_once(truncate);
