@@ -31,7 +31,8 @@
 #define MAPFS_FEATURE_RO_COMPAT_KNOWN UINT64_C(0)
 #define MAPFS_FEATURE_INCOMPAT_KNOWN UINT64_C(0)
 
-/* Set by an orderly unmount, cleared by the first checkpoint after a mount. Information only: nothing hangs on it. */
+/* Set by an orderly unmount, cleared by the first checkpoint after a mount. A mount of an
+ * image without it first syncs what it found. */
 #define MAPFS_SUPERBLOCK_CLEAN (UINT64_C(1) << 0)
 #define MAPFS_SUPERBLOCK_FLAGS_KNOWN MAPFS_SUPERBLOCK_CLEAN
 

@@ -141,8 +141,8 @@ static inline bool mapfs_txn_unsealed(const MapfsTxn *txn, MapfsEpoch birth) {
 #endif
 }
 
-/* Memory of data blocks to store into: only blocks allocated by this transaction, unsealed ones, or bytes that no durable state
- * refers to. NULL when the run leaves the image. Notes the run as to be synced by the next checkpoint. */
+/* Memory of data blocks to store into: only blocks allocated by this transaction, or unsealed ones. NULL when the run
+ * leaves the image. Notes the run as to be synced by the next checkpoint. */
 void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run);
 
 /* The blocks become a pending free of the running generation. Tree locked. */
