@@ -85,9 +85,11 @@ static int name_check(const Record *record) {
 static int rename_check(const Record *record) {
     struct mapfs_disk_record_rename rename;
     const char *names = (const char *)record->bytes + sizeof(rename);
+    uint32_t flags;
     int r;
 
     memcpy(&rename, record->bytes, sizeof(rename));
+    flags = mapfs_le32_load(rename.flags);
     r = record_check_length(record, sizeof(rename), (size_t)rename.old_name_len + rename.new_name_len);
     if (r < 0)
         return r;
@@ -95,8 +97,8 @@ static int rename_check(const Record *record) {
         !ino_is_valid(mapfs_le64_load(rename.new_parent)) || mapfs_le64_load(rename.replaced) >= MAPFS_INO_LIMIT ||
         mapfs_le64_load(rename.whiteout) >= MAPFS_INO_LIMIT)
         return record_damage("inode", mapfs_le64_load(rename.ino));
-    if (mapfs_le32_load(rename.flags) & ~(MAPFS_RENAME_EXCHANGE | MAPFS_RENAME_WHITEOUT))
-        return record_damage("flags field", mapfs_le32_load(rename.flags));
+    if (flags > MAPFS_RENAME_WHITEOUT || !(flags & MAPFS_RENAME_WHITEOUT) != (mapfs_le64_load(rename.whiteout) == 0))
+        return record_damage("flags field", flags);
     if (!mapfs_zero_check(rename.reserved, sizeof(rename.reserved)))
         return record_damage("reserved", rename.reserved[0]);
     if (!mapfs_name_check(names, rename.old_name_len) ||

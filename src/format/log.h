@@ -84,7 +84,8 @@ struct mapfs_disk_record_name {
 _Static_assert(sizeof(struct mapfs_disk_record_name) == 48, "name");
 
 #define MAPFS_RENAME_EXCHANGE 1u
-#define MAPFS_RENAME_WHITEOUT 2u
+#define MAPFS_RENAME_WHITEOUT \
+    2u /* a new inode takes the old name: a character device 0:0 of mode 0, as overlayfs marks what is gone */
 
 struct mapfs_disk_record_rename {
     struct mapfs_disk_record header;
@@ -94,12 +95,14 @@ struct mapfs_disk_record_rename {
     struct mapfs_le64 replaced; /* inode that had the new name, 0 for none */
     struct mapfs_le64 whiteout; /* inode made for the old name, 0 for none */
     struct mapfs_le32 flags;    /* MAPFS_RENAME_* */
+    struct mapfs_le32 whiteout_uid;
+    struct mapfs_le32 whiteout_gid;
     uint8_t old_name_len;
     uint8_t new_name_len;
     uint8_t reserved[2];
     char names[]; /* old, new */
 };
-_Static_assert(sizeof(struct mapfs_disk_record_rename) == 72, "rename");
+_Static_assert(sizeof(struct mapfs_disk_record_rename) == 80, "rename");
 
 #define MAPFS_ATTR_MODE 1u
 #define MAPFS_ATTR_UID 2u

@@ -685,6 +685,34 @@ static void test_batches_out_of_the_chain_are_damage(void **state) {
     ASSERT_LOG_REFUSED(log.truncate.size = mapfs_le64_store(MAPFS_FILE_SIZE_MAX + 1));
 }
 
+static void test_rename_records_have_a_whiteout_or_none(void **state) {
+    struct {
+        struct mapfs_disk_record_rename rename;
+        char names[8];
+    } record = {.rename = {.header = {.len_bytes = mapfs_le32_store(sizeof(record)),
+                                      .type = mapfs_le16_store(MAPFS_RECORD_RENAME)},
+                           .old_parent = mapfs_le64_store(1),
+                           .new_parent = mapfs_le64_store(1),
+                           .ino = mapfs_le64_store(9),
+                           .old_name_len = 4,
+                           .new_name_len = 4},
+                .names = "new1new2"};
+    struct mapfs_disk_record_rename *rename = &record.rename;
+
+    (void)state;
+    for (unsigned flags = 0; flags < 8; flags++)
+        for (unsigned whiteout = 0; whiteout < 2; whiteout++) {
+            bool fits = (flags < 2 && whiteout == 0) || (flags == MAPFS_RENAME_WHITEOUT && whiteout == 1);
+
+            rename->flags = mapfs_le32_store(flags);
+            rename->whiteout = mapfs_le64_store(whiteout * 10u);
+            assert_int_equal(mapfs_record_check(&record, sizeof(record)), fits ? 0 : -EUCLEAN);
+        }
+    rename->flags = mapfs_le32_store(MAPFS_RENAME_WHITEOUT);
+    rename->whiteout = mapfs_le64_store(MAPFS_INO_LIMIT);
+    assert_int_equal(mapfs_record_check(&record, sizeof(record)), -EUCLEAN);
+}
+
 /* Whatever the bytes and their length, nothing past them is read (address sanitizers watch). */
 static void test_random_records_are_judged_without_harm(void **state) {
     uint64_t random = UINT64_C(88172645463325252);
@@ -732,6 +760,7 @@ int main(void) {
         cmocka_unit_test(test_bitmaps_of_another_group_are_damage),
         cmocka_unit_test(test_valid_batches_pass),
         cmocka_unit_test(test_batches_out_of_the_chain_are_damage),
+        cmocka_unit_test(test_rename_records_have_a_whiteout_or_none),
         cmocka_unit_test(test_random_records_are_judged_without_harm),
     };
 
