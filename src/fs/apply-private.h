@@ -29,10 +29,14 @@ int mapfs_apply_orphan(MapfsFs *fs, MapfsTxn *txn, uint64_t ino) MAPFS_MUST_USE;
 
 /* Inode, entry, parent, target in three chunks. */
 #define MAPFS_CREATE_CHANGES 6u
+/* Inode, orphan. */
+#define MAPFS_TMPFILE_CHANGES 2u
 /* Entry, inode, parent, orphan. */
 #define MAPFS_NAME_CHANGES 4u
 /* Two entries, two parents, two inodes, orphan. */
 #define MAPFS_RENAME_CHANGES 7u
+/* And the whiteout, whose entry is the old one. */
+#define MAPFS_WHITEOUT_CHANGES (MAPFS_RENAME_CHANGES + 1u)
 /* The inode and what is stripped. */
 #define MAPFS_SETATTR_CHANGES (1u + MAPFS_STRIP_CHANGES)
 

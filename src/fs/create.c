@@ -126,7 +126,7 @@ static int create_validate(const MapfsName *name, const MapfsNewInode *new_inode
     return memchr(new_inode->target, '\0', new_inode->target_len) ? -EINVAL : 0;
 }
 
-/* `parent` decides about the group, as in every Unix with setgid directories. */
+/* `parent` decides about the group, as in every Unix with setgid directories. Without a name, name->parent is 0. */
 static void create_build(const MapfsName *name, const MapfsNewInode *new_inode, const struct mapfs_disk_inode *parent,
                          uint64_t ino, CreateRecord *ret_record) {
     struct mapfs_disk_record_create *create = &ret_record->create;
@@ -152,12 +152,28 @@ static void create_build(const MapfsName *name, const MapfsNewInode *new_inode, 
                       mapfs_fs_now());
 }
 
+static int create_run(MapfsFs *fs, MapfsTxn *txn, CreateRecord *record, MapfsAttr *ret_attr) {
+    uint64_t ino = mapfs_le64_load(record->create.ino);
+    struct mapfs_disk_inode inode;
+    int r;
+
+    /* Its lookup comes first, or an unnamed file would be taken for one that nobody uses. */
+    mapfs_inode_table_count(fs->inodes, ino);
+    r = mapfs_record_run(fs, txn, &record->create.header);
+    if (r < 0) {
+        (void)mapfs_inode_table_forget(fs->inodes, ino, 1); /* there is nothing to reclaim */
+        return r;
+    }
+    create_inode(&record->create, &inode);
+    mapfs_inode_to_attr(ino, &inode, ret_attr);
+    return 0;
+}
+
 static int create_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, const MapfsNewInode *new_inode,
                          MapfsAttr *ret_attr) {
-    struct mapfs_disk_inode parent, inode;
+    struct mapfs_disk_inode parent;
     MapfsDirent dirent;
     CreateRecord record;
-    uint64_t ino;
     int r = mapfs_dir_load(fs, name->parent, &parent);
 
     if (r < 0)
@@ -166,15 +182,8 @@ static int create_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, cons
     r = mapfs_dirent_lookup(fs, name, &dirent);
     if (r != 0)
         return r < 0 ? r : -EEXIST;
-    ino = mapfs_txn_next_ino(txn).n;
-    create_build(name, new_inode, &parent, ino, &record);
-    r = mapfs_record_run(fs, txn, &record.create.header);
-    if (r < 0)
-        return r;
-    create_inode(&record.create, &inode);
-    mapfs_inode_to_attr(ino, &inode, ret_attr);
-    mapfs_inode_table_count(fs->inodes, ino);
-    return 0;
+    create_build(name, new_inode, &parent, mapfs_txn_next_ino(txn).n, &record);
+    return create_run(fs, txn, &record, ret_attr);
 }
 
 int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) {
@@ -189,6 +198,36 @@ int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_i
         return r;
     mapfs_txn_lock(&txn);
     r = create_locked(fs, &txn, at, new_inode, ret_attr);
+    mapfs_txn_end(&txn);
+    return r;
+}
+
+static int tmpfile_locked(MapfsFs *fs, MapfsTxn *txn, uint64_t dir, const MapfsNewInode *new_inode,
+                          MapfsAttr *ret_attr) {
+    const MapfsName unnamed = {.parent = 0, .name = "", .name_len = 0};
+    struct mapfs_disk_inode parent;
+    CreateRecord record;
+    int r = mapfs_dir_load(fs, dir, &parent);
+
+    if (r < 0)
+        return r;
+    create_build(&unnamed, new_inode, &parent, mapfs_txn_next_ino(txn).n, &record);
+    return create_run(fs, txn, &record, ret_attr);
+}
+
+int mapfs_fs_tmpfile(MapfsFs *fs, uint64_t dir, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) {
+    const MapfsKey keys[] = {mapfs_inode_key(dir), mapfs_orphan_key(UINT64_MAX)};
+    MapfsTxn txn;
+    int r;
+
+    if ((new_inode->mode & ~(uint32_t)07777) != S_IFREG || new_inode->target_len > 0)
+        return -EINVAL;
+    mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, MAPFS_TMPFILE_CHANGES, &txn);
+    if (r < 0)
+        return r;
+    mapfs_txn_lock(&txn);
+    r = tmpfile_locked(fs, &txn, dir, new_inode, ret_attr);
     mapfs_txn_end(&txn);
     return r;
 }

@@ -94,8 +94,13 @@ typedef struct {
 /* Files, directories, symlinks, devices, fifos, sockets. -EEXIST. */
 int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_inode,
                     MapfsAttr *ret_attr) MAPFS_MUST_USE;
+/* A regular file without a name, an orphan from its birth; `dir` only says whose group and rules it takes over. mapfs_fs_link() can give
+ * it a name. */
+int mapfs_fs_tmpfile(MapfsFs *fs, uint64_t dir, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) MAPFS_MUST_USE;
 /* `buffer` has MAPFS_SYMLINK_LEN_MAX + 1 bytes; NUL-terminated. */
 int mapfs_fs_readlink(MapfsFs *fs, uint64_t ino, char *buffer) MAPFS_MUST_USE;
+/* Also of an inode without names, as long as somebody has it looked up; which of these may get one (files of O_TMPFILE without O_EXCL,
+ * and no unlinked ones) is for the caller to know. -ENOENT, -EPERM for a directory, -EMLINK. */
 int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret_attr) MAPFS_MUST_USE;
 int mapfs_fs_unlink(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
 int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
@@ -103,6 +108,10 @@ int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_l
 #define MAPFS_FS_RENAME_NOREPLACE 1u /* as RENAME_* of Linux */
 #define MAPFS_FS_RENAME_EXCHANGE 2u
 int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags) MAPFS_MUST_USE;
+/* Renames, and in the same step makes at the old name what overlayfs takes for a name that is gone: a character device 0:0, with the owner
+ * that `whiteout` gives. `flags`: 0 or NOREPLACE. */
+int mapfs_fs_rename_whiteout(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags,
+                             const MapfsNewInode *whiteout) MAPFS_MUST_USE;
 
 typedef struct {
     const char *name;

@@ -24,9 +24,11 @@ static void record_build(uint16_t type, const MapfsName *name, uint64_t ino, Nam
 
 /* --- lookup --- */
 
-/* Where "." and ".." lead: 1 and the inode; 0 for other names. The kernel asks for them on behalf of NFS. */
+/* Where "." and ".." lead: 1 and the inode; 0 for other names. The kernel asks for them when it has a file handle alone (NFS,
+ * open_by_handle_at): then "." stands for an inode of any type. What has no names any more can only be reached by those who have it open. */
 static int dots_lookup(MapfsFs *fs, const MapfsName *name, uint64_t *ret_ino) {
     struct mapfs_disk_inode inode;
+    bool self = name->name_len == 1;
     int r;
 
     if (name->name_len == 0 || name->name_len > 2 || memcmp(name->name, "..", name->name_len) != 0)
@@ -34,9 +36,11 @@ static int dots_lookup(MapfsFs *fs, const MapfsName *name, uint64_t *ret_ino) {
     r = mapfs_inode_load(mapfs_store_tree(fs->store), name->parent, &inode);
     if (r < 0)
         return r;
-    if (!mapfs_inode_is_dir(&inode))
+    if (mapfs_le32_load(inode.nlink) == 0)
+        return -ESTALE;
+    if (!self && !mapfs_inode_is_dir(&inode))
         return -ENOTDIR;
-    *ret_ino = name->name_len == 1 ? name->parent : mapfs_le64_load(inode.parent);
+    *ret_ino = self ? name->parent : mapfs_le64_load(inode.parent);
     return 1;
 }
 
@@ -87,12 +91,26 @@ void mapfs_fs_forget(MapfsFs *fs, uint64_t ino, uint64_t n) {
 
 /* --- link --- */
 
+/* Which record gives the inode a name, or -errno. One that has none and that nobody uses is being reclaimed. */
+static int link_record_type(MapfsFs *fs, uint64_t ino) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, &inode);
+
+    if (r < 0)
+        return r;
+    if (mapfs_le32_load(inode.nlink) > 0)
+        return (int)MAPFS_RECORD_LINK;
+    return mapfs_inode_in_use(fs, ino) ? (int)MAPFS_RECORD_ADOPT : -ENOENT;
+}
+
 static int link_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, uint64_t ino, MapfsAttr *ret_attr) {
     struct mapfs_disk_inode inode;
     NameRecord record;
-    int r;
+    int r = link_record_type(fs, ino);
 
-    record_build(MAPFS_RECORD_LINK, name, ino, &record);
+    if (r < 0)
+        return r;
+    record_build((uint16_t)r, name, ino, &record);
     r = mapfs_record_run(fs, txn, &record.name.header);
     if (r < 0)
         return r;
@@ -113,7 +131,7 @@ int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret
         return r;
     mapfs_name_prefetch(fs, at);
     mapfs_store_prefetch(fs->store, &key, 1);
-    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3, &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, MAPFS_NAME_CHANGES, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);

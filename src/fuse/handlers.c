@@ -11,9 +11,11 @@ static void handle_init(void *user, struct fuse_conn_info *connection) {
     static const uint64_t wanted[] = {
         FUSE_CAP_NO_OPEN_SUPPORT,    /* no OPEN, RELEASE and FLUSH: nodes are all that a request needs */
         FUSE_CAP_NO_OPENDIR_SUPPORT, /* the same for directories, and the kernel caches their entries */
-        FUSE_CAP_PARALLEL_DIROPS,     FUSE_CAP_CACHE_SYMLINKS,
+        FUSE_CAP_PARALLEL_DIROPS,
+        FUSE_CAP_CACHE_SYMLINKS,
         FUSE_CAP_EXPLICIT_INVAL_DATA, /* a changed size or time is no reason to drop the page cache: the change was the kernel's own */
         FUSE_CAP_HANDLE_KILLPRIV_V2,
+        FUSE_CAP_EXPORT_SUPPORT, /* "." and ".." can be looked up by node alone: file handles outlive the kernel's caches */
     };
     static const uint64_t unwanted[] = {
         FUSE_CAP_ATOMIC_O_TRUNC, /* O_TRUNC then comes as SETATTR, which works without OPEN */
@@ -47,6 +49,7 @@ const struct fuse_lowlevel_ops mapfs_handlers = {
     .statx = mapfs_handle_statx,
     .readlink = mapfs_handle_readlink,
     .create = mapfs_handle_create,
+    .tmpfile = mapfs_handle_tmpfile,
     .mknod = mapfs_handle_mknod,
     .mkdir = mapfs_handle_mkdir,
     .symlink = mapfs_handle_symlink,

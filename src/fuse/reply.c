@@ -66,10 +66,21 @@ void mapfs_attr_to_stat(const MapfsSession *session, const MapfsAttr *attr, stru
     };
 }
 
+/* Numbers are never used twice, but for those given out after the last sync before a crash. The time of birth tells these from the later
+ * ones, which makes a file handle good for one file alone. The kernel takes 32 bits, 0 for the root alone. */
+static uint64_t attr_generation(const MapfsAttr *attr) {
+    const uint64_t birth = (uint64_t)attr->btime.tv_sec * 1000000000u + (uint64_t)attr->btime.tv_nsec;
+    const uint64_t generation = (birth * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
+
+    if (attr->ino == FUSE_ROOT_ID)
+        return 0;
+    return generation != 0 ? generation : 1;
+}
+
 void mapfs_attr_to_entry(const MapfsSession *session, const MapfsAttr *attr, struct fuse_entry_param *ret_entry) {
     *ret_entry = (struct fuse_entry_param){
         .ino = attr->ino,
-        .generation = 1, /* numbers are never used twice */
+        .generation = attr_generation(attr),
         .attr_timeout = MAPFS_FUSE_TIMEOUT,
         .entry_timeout = MAPFS_FUSE_TIMEOUT,
     };

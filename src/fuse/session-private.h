@@ -68,6 +68,7 @@ void mapfs_handle_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, vo
 /* names.c */
 void mapfs_handle_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void mapfs_handle_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
+void mapfs_handle_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi);
 void mapfs_handle_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
 void mapfs_handle_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void mapfs_handle_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);

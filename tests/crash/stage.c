@@ -282,13 +282,14 @@ typedef struct {
     unsigned weight;
 } Operation;
 
-#define CLASS_MAX 6
+#define CLASS_MAX 7
 static const Operation operations[N_CLASSES][CLASS_MAX] = {
     [CLASS_NAMES] = {{stage_create, 12},
                      {stage_mkdir, 4},
                      {stage_symlink, 3},
                      {stage_mknod, 1},
-                     {stage_link, 3},
+                     {stage_tmpfile, 2},
+                     {stage_link, 4},
                      {stage_rename, 8}},
     [CLASS_REMOVAL] = {{stage_unlink, 10}, {stage_forget, 3}, {stage_empty, 1}, {stage_reclaim, 2}, {stage_lookup, 2}},
     [CLASS_DATA] = {{stage_write, 10}, {stage_append, 4}, {stage_truncate, 3}, {stage_read, 1}},

@@ -105,6 +105,7 @@ void stage_create(Stage *stage);
 void stage_mkdir(Stage *stage);
 void stage_symlink(Stage *stage);
 void stage_mknod(Stage *stage);
+void stage_tmpfile(Stage *stage);
 void stage_link(Stage *stage);
 void stage_unlink(Stage *stage);
 void stage_rename(Stage *stage);

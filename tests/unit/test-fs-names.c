@@ -216,8 +216,10 @@ static void test_link_refuses_directories_and_taken_names(void **state) {
     assert_int_equal(fs_link(fs, 999, ROOT, "x"), -ESTALE);
     assert_int_equal(fs_link(fs, file, 999, "x"), -ESTALE);
     assert_int_equal(fs_link(fs, file, ROOT, ""), -EINVAL);
+    mapfs_fs_forget(fs, file, 1);
     assert_int_equal(fs_unlink(fs, ROOT, "f"), 0);
     assert_int_equal(fs_link(fs, file, ROOT, "x"), -ENOENT);
+    assert_int_equal(fs_attr(fs, file).nlink, 0);
 }
 
 static void set_nlink(MapfsFs *fs, uint64_t ino, uint32_t nlink) {
