@@ -121,12 +121,14 @@ void mapfs_reclaim_queue_clear(MapfsReclaimQueue *queue);
  * it is. */
 void mapfs_fs_queue_reclaim(MapfsFs *fs, uint64_t ino);
 
-/* The next inode to look at: true and *ret_ino; false when there is none, or with `wait` only once the queue has been
- * stopped. An inode whose orphan item is gone, or that is unlinked and in use, needs nothing: the last forget queues
- * it again. */
-bool mapfs_reclaim_queue_take(MapfsFs *fs, bool wait, uint64_t *ret_ino);
+/* The next inode to look at: true and *ret_ino; false when there is none. An inode whose orphan item is gone, or that is
+ * unlinked and in use, needs nothing: the last forget queues it again. */
+bool mapfs_reclaim_queue_take(MapfsFs *fs, uint64_t *ret_ino);
 
-/* Wakes all who wait in mapfs_reclaim_queue_take(), now and later. */
+/* Until the queue holds something: true, and whether that had to be waited for; false once it has been stopped. */
+bool mapfs_reclaim_queue_wait(MapfsFs *fs, bool *ret_waited);
+
+/* Wakes all who wait in mapfs_reclaim_queue_wait(), now and later. */
 void mapfs_reclaim_queue_stop(MapfsFs *fs);
 
 /* reclaim.c: starts the thread (called at the end of mapfs_fs_open() of a writable filesystem with threads); stops

@@ -32,21 +32,31 @@ void mapfs_fs_queue_reclaim(MapfsFs *fs, uint64_t ino) {
     pthread_mutex_unlock(&queue->mutex);
 }
 
-bool mapfs_reclaim_queue_take(MapfsFs *fs, bool wait, uint64_t *ret_ino) {
+bool mapfs_reclaim_queue_take(MapfsFs *fs, uint64_t *ret_ino) {
     MapfsReclaimQueue *queue = &fs->reclaim_queue;
-    uint64_t *own = NULL;
+    uint64_t *own;
 
     pthread_mutex_lock(&queue->mutex);
-    while (wait && !queue->stopped && g_queue_is_empty(&queue->waiting))
-        pthread_cond_wait(&queue->cond, &queue->mutex);
-    if (!(wait && queue->stopped))
-        own = g_queue_pop_head(&queue->waiting);
+    own = g_queue_pop_head(&queue->waiting);
     if (own) {
         *ret_ino = *own;
         g_hash_table_remove(queue->set, own);
     }
     pthread_mutex_unlock(&queue->mutex);
     return own != NULL;
+}
+
+bool mapfs_reclaim_queue_wait(MapfsFs *fs, bool *ret_waited) {
+    MapfsReclaimQueue *queue = &fs->reclaim_queue;
+    bool stopped;
+
+    pthread_mutex_lock(&queue->mutex);
+    *ret_waited = g_queue_is_empty(&queue->waiting);
+    while (!queue->stopped && g_queue_is_empty(&queue->waiting))
+        pthread_cond_wait(&queue->cond, &queue->mutex);
+    stopped = queue->stopped;
+    pthread_mutex_unlock(&queue->mutex);
+    return !stopped;
 }
 
 void mapfs_reclaim_queue_stop(MapfsFs *fs) {

@@ -15,6 +15,8 @@
 #define RECLAIM_ITEMS_MIN 1u
 /* How long an orphan waits on an image that has no blocks at all for it: others may be freeing some. */
 static const struct timespec RECLAIM_PAUSE = {.tv_nsec = 100 * 1000 * 1000};
+/* How long the first orphan waits for others: to wake the thread for each takes longer than its work does. */
+static const struct timespec RECLAIM_GATHER = {.tv_nsec = 10 * 1000 * 1000};
 
 /* --- apply --- */
 
@@ -178,7 +180,7 @@ static int reclaim_inode(MapfsFs *fs, uint64_t ino) {
 int mapfs_fs_reclaim(MapfsFs *fs) {
     uint64_t ino;
 
-    while (mapfs_reclaim_queue_take(fs, false, &ino)) {
+    while (mapfs_reclaim_queue_take(fs, &ino)) {
         int r = reclaim_inode(fs, ino);
 
         if (r < 0)
@@ -204,7 +206,7 @@ int mapfs_fs_make_room(MapfsFs *fs) {
     int r = 0;
 
     /* Unlinked inodes alone: a truncated one may be the caller's own, whose lock it holds. It goes back into the queue. */
-    while (r == 0 && mapfs_reclaim_queue_take(fs, false, &ino)) {
+    while (r == 0 && mapfs_reclaim_queue_take(fs, &ino)) {
         r = reclaim_all(fs, ino, MAPFS_ORPHAN_UNLINKED);
         if (r == -ENOSPC || (r == 0 && is_orphan(fs, ino)))
             g_array_append_val(left, ino);
@@ -218,14 +220,17 @@ int mapfs_fs_make_room(MapfsFs *fs) {
 
 static void *reclaim_main(void *user) {
     MapfsFs *fs = user;
+    bool waited;
     uint64_t ino;
 
-    while (mapfs_reclaim_queue_take(fs, true, &ino)) {
+    while (mapfs_reclaim_queue_wait(fs, &waited)) {
+        if (waited)
+            (void)nanosleep(&RECLAIM_GATHER, NULL); /* woken early by nothing: signals are blocked */
         /* Any other error is sticky in the image, or damage that the checker names: the orphan stays for the next mount. */
-        if (reclaim_inode(fs, ino) != -ENOSPC)
+        if (!mapfs_reclaim_queue_take(fs, &ino) || reclaim_inode(fs, ino) != -ENOSPC)
             continue;
         mapfs_fs_queue_reclaim(fs, ino);
-        (void)nanosleep(&RECLAIM_PAUSE, NULL); /* woken early by nothing: signals are blocked */
+        (void)nanosleep(&RECLAIM_PAUSE, NULL);
     }
     return NULL;
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include <glib.h>
 
+#include "fuse/awake.h"
 #include "fuse/session-private.h"
 
 /* A sync keeps its thread until the disk is done, so there must be more of them than processors. They are started as they are needed. */
@@ -23,6 +25,11 @@
 #define LOOK_NS (2 * 1000 * 1000)
 /* After so many looks without a request the monitor sleeps until there is one. */
 #define LOOKS_UNTIL_SLEEP 100u
+/* The longest that a leader looks for the next request before it sleeps. A program that makes one request after the other leaves the
+ * processors idle in turn, and to wake an idle one, of a virtual machine above all, takes longer than most requests do. */
+#define SPIN_US_MAX 200u
+/* The first length, once requests are seen to follow each other that closely. */
+#define SPIN_US_START 25u
 #define OPCODES 64u
 /* How long to wait before a thread that is still in read(2) is interrupted again. */
 #define INTERRUPT_NS (10 * 1000 * 1000)
@@ -45,8 +52,11 @@ typedef struct {
     atomic_uint n_busy;   /* workers that serve a request */
     atomic_uint progress; /* odd while the leader serves a request; grows with each */
     atomic_bool monitor_sleeps;
+    atomic_uint n_served;         /* all requests, passed on or not */
     atomic_uint cost_us[OPCODES]; /* running average of what a request of this kind takes */
-    bool has_begun;               /* INIT is answered; the leader's alone */
+    atomic_uint spin_us;          /* how long a leader looks now */
+    bool busy_poll;
+    bool has_begun; /* INIT is answered; the leader's alone */
     atomic_bool has_ended;
     int error;
     pthread_t main; /* waits for signals */
@@ -163,13 +173,14 @@ static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
     }
     memcpy(header, buffer->mem, sizeof header);
     opcode = header[1] % OPCODES;
+    atomic_fetch_add(&loop->n_served, 1);
     atomic_fetch_add(&loop->n_busy, 1);
     is_passed = atomic_load_explicit(&loop->cost_us[opcode], memory_order_relaxed) > SLOW_US || loop_has_backlog(loop);
     if (is_passed)
         loop_pass_lead(loop);
     else
         atomic_fetch_add(&loop->progress, 1);
-    if (!is_passed && atomic_load(&loop->monitor_sleeps))
+    if (atomic_load(&loop->monitor_sleeps))
         loop_wake_monitor(loop);
     start = clock_us();
     fuse_session_process_buf(loop->fuse, buffer);
@@ -187,6 +198,39 @@ static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
     return !is_passed;
 }
 
+/* Looks for a request without sleeping, others being let run in between. */
+static void loop_spin(Loop *loop, uint64_t start) {
+    struct pollfd device = {.fd = loop->fd, .events = POLLIN};
+    const uint64_t end = start + atomic_load_explicit(&loop->spin_us, memory_order_relaxed);
+
+    while (poll(&device, 1, 0) == 0 && clock_us() < end && !atomic_load(&loop->has_ended))
+        (void)sched_yield(); /* cannot fail on Linux */
+}
+
+/* Longer, where that would have met the request; shorter, where none came: that time was for nothing. */
+static void loop_adapt_spin(Loop *loop, uint64_t waited_us) {
+    const unsigned old = atomic_load_explicit(&loop->spin_us, memory_order_relaxed);
+    unsigned now = old;
+
+    if (waited_us > SPIN_US_MAX)
+        now = old / 2;
+    else if (waited_us > old)
+        now = MAPFS_MIN(MAPFS_MAX(old * 2, SPIN_US_START), SPIN_US_MAX);
+    atomic_store_explicit(&loop->spin_us, now, memory_order_relaxed);
+}
+
+/* Waits for a request: its length, or a negative error number. */
+static int loop_receive(Loop *loop, struct fuse_buf *buffer) {
+    const uint64_t start = clock_us();
+    int n;
+
+    if (loop->busy_poll && atomic_load_explicit(&loop->spin_us, memory_order_relaxed) > 0)
+        loop_spin(loop, start);
+    n = fuse_session_receive_buf(loop->fuse, buffer);
+    loop_adapt_spin(loop, clock_us() - start);
+    return n;
+}
+
 static void *worker_main(void *data) {
     Worker *worker = data;
     Loop *loop = worker->loop;
@@ -199,7 +243,7 @@ static void *worker_main(void *data) {
             leads = worker_wait(worker);
         if (!leads)
             break;
-        n = fuse_session_receive_buf(loop->fuse, &buffer);
+        n = loop_receive(loop, &buffer);
         if (n > 0)
             leads = worker_serve(worker, &buffer);
         else if (n != -EINTR && n != -EAGAIN)
@@ -231,10 +275,10 @@ static void monitor_take_lead(Loop *loop, unsigned progress) {
 }
 
 /* Sleeps until a leader wakes it. One that has begun since the last look would not. */
-static void monitor_sleep(Loop *loop, unsigned progress) {
+static void monitor_sleep(Loop *loop, unsigned n_served) {
     pthread_mutex_lock(&loop->mutex);
     atomic_store(&loop->monitor_sleeps, true);
-    while (!atomic_load(&loop->has_ended) && atomic_load(&loop->progress) == progress)
+    while (!atomic_load(&loop->has_ended) && atomic_load(&loop->n_served) == n_served)
         pthread_cond_wait(&loop->monitor, &loop->mutex);
     atomic_store(&loop->monitor_sleeps, false);
     pthread_mutex_unlock(&loop->mutex);
@@ -243,20 +287,28 @@ static void monitor_sleep(Loop *loop, unsigned progress) {
 static void *monitor_main(void *data) {
     const struct timespec pause = {.tv_nsec = LOOK_NS};
     Loop *loop = data;
-    unsigned last = 0;
+    unsigned last = 0, last_served = 0;
     unsigned n_quiet = 0;
+    MapfsAwake awake;
 
+    mapfs_awake_open(loop->busy_poll, &awake);
     while (!atomic_load(&loop->has_ended)) {
         const unsigned progress = atomic_load(&loop->progress);
+        const unsigned n_served = atomic_load(&loop->n_served);
 
         if (progress == last && progress % 2 == 1)
             monitor_take_lead(loop, progress);
-        n_quiet = progress == last ? n_quiet + 1 : 0;
+        mapfs_awake_look(&awake, n_served - last_served);
+        n_quiet = n_served == last_served ? n_quiet + 1 : 0;
         last = progress;
-        if (n_quiet > LOOKS_UNTIL_SLEEP && progress % 2 == 0)
-            monitor_sleep(loop, progress);
+        last_served = n_served;
+        if (n_quiet > LOOKS_UNTIL_SLEEP && progress % 2 == 0) {
+            mapfs_awake_release(&awake);
+            monitor_sleep(loop, n_served);
+        }
         (void)nanosleep(&pause, NULL); /* cut short by a signal: looks earlier */
     }
+    mapfs_awake_close(&awake);
     return NULL;
 }
 
@@ -311,7 +363,7 @@ static int loop_prepare_signals(sigset_t *ret_signals) {
     return -pthread_sigmask(SIG_BLOCK, ret_signals, NULL);
 }
 
-static void loop_init(Loop *loop, struct fuse_session *fuse) {
+static void loop_init(Loop *loop, struct fuse_session *fuse, bool busy_poll) {
     const long n_processors = sysconf(_SC_NPROCESSORS_ONLN);
 
     *loop = (Loop){
@@ -319,6 +371,7 @@ static void loop_init(Loop *loop, struct fuse_session *fuse) {
         .fd = fuse_session_fd(fuse),
         /* The programs that make the requests need processors too. */
         .n_quick_max = n_processors > 3 ? (unsigned)n_processors / 2 : 1,
+        .busy_poll = busy_poll && n_processors > 1,
         .main = pthread_self(),
     };
     (void)pthread_mutex_init(&loop->mutex,
@@ -335,7 +388,7 @@ static void loop_clear(Loop *loop) {
     (void)pthread_mutex_destroy(&loop->mutex);
 }
 
-int mapfs_loop_run(struct fuse_session *fuse) {
+int mapfs_loop_run(struct fuse_session *fuse, bool busy_poll) {
     pthread_t monitor;
     sigset_t signals;
     Loop loop;
@@ -344,7 +397,7 @@ int mapfs_loop_run(struct fuse_session *fuse) {
     r = loop_prepare_signals(&signals);
     if (r < 0)
         return r;
-    loop_init(&loop, fuse);
+    loop_init(&loop, fuse, busy_poll);
     r = -pthread_create(&monitor, NULL, monitor_main, &loop);
     if (r < 0) {
         loop_clear(&loop);

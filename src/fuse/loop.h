@@ -7,7 +7,12 @@
  * the other then finds a cold thread on another processor each time. Here one thread, the leader, reads requests and serves the quick
  * ones itself. It hands the lead to another thread before a request that will take long, judged by what the last ones
  * of its kind took, and when more requests wait and processors are free. A leader that is held up all the same, by a
- * disk or a lock, loses the lead to another thread within some milliseconds. */
+ * disk or a lock, loses the lead to another thread within some milliseconds.
+ *
+ * With `busy_poll` the leader looks for the next request for a moment before it sleeps, as long as that has been worth it, and
+ * processors are kept awake while many requests come (awake.h). */
+
+#include <stdbool.h>
 
 #include "base/macros.h"
 
@@ -15,4 +20,4 @@ struct fuse_session;
 
 /* Serves until the filesystem is unmounted or fuse_session_exit() was called, and returns when no request is in work any more. 0 or
  * -errno. */
-int mapfs_loop_run(struct fuse_session *fuse) MAPFS_MUST_USE;
+int mapfs_loop_run(struct fuse_session *fuse, bool busy_poll) MAPFS_MUST_USE;

@@ -108,7 +108,7 @@ int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSess
 }
 
 int mapfs_session_loop(MapfsSession *session) {
-    return mapfs_loop_run(session->fuse);
+    return mapfs_loop_run(session->fuse, session->config->busy_poll);
 }
 
 void mapfs_session_free(MapfsSession *session) {

@@ -21,6 +21,7 @@ typedef struct {
     bool read_only;
     bool cache_writeback;      /* the kernel keeps writes back (option cache=writeback) */
     bool damage_read_only;     /* after damage was found no change is taken (option errors=remount-ro) */
+    bool busy_poll;            /* shorten the way of requests at the cost of processor time, as in loop.h */
     int64_t uid, gid;          /* all inodes are shown as owned by these; -1: by their owners */
     MapfsIoctl ioctl;          /* with `user` */
     void (*ready)(void *user); /* called once, when the kernel has begun to send requests */

@@ -92,7 +92,7 @@ void mapfs_lock_set_finishing(int fd, uint64_t offset_bytes, bool finishing) {
 
 /* The holder's pid, or 0 when it has not locked that byte yet or lives in another namespace. */
 static int pid_query(int fd, uint64_t offset_bytes, int *ret_pid) {
-    int64_t space, pid;
+    int64_t space = -1, pid = -1;
     int r;
 
     r = range_query(fd, offset_bytes, LOCK_NAMESPACE, LOCK_NAMESPACE_MASK + 1, &space);
@@ -107,7 +107,7 @@ static int pid_query(int fd, uint64_t offset_bytes, int *ret_pid) {
 
 int mapfs_lock_query(int fd, uint64_t offset_bytes, MapfsHolder *ret_holder) {
     MapfsHolder holder = {0};
-    int64_t writer, finishing;
+    int64_t writer = -1, finishing = -1;
     int r;
 
     if (offset_bytes >= LOCK_OFFSET_LIMIT)

@@ -16,6 +16,7 @@ const char mapfs_mount_options_help[] =
     "through)\n"
     "  discard, nodiscard     give freed blocks back to the host's filesystem, or not (default)\n"
     "  offset=BYTES           where the image begins in its file (K, M, G, T)\n"
+    "  busy_poll=on|off       shorter ways for requests at the cost of processor time while many come (default on)\n"
     "  errors=remount-ro|continue  when damage is found: refuse changes (default), or go on\n"
     "  uid=N, gid=N           show everything as owned by N\n"
     "  allow_other, allow_root  who else may use the mount\n"
@@ -31,6 +32,7 @@ typedef enum {
     OPTION_VIEW,
     OPTION_COMMIT,
     OPTION_CACHE,
+    OPTION_BUSY_POLL,
     OPTION_DISCARD,
     OPTION_NODISCARD,
     OPTION_OFFSET,
@@ -51,75 +53,44 @@ static const struct option_entry {
     OptionValue value;
     const char *text;
 } option_table[] = {
-    {"ro", OPTION_READ_ONLY, VALUE_NONE, NULL},
-    {"rw", OPTION_READ_WRITE, VALUE_NONE, NULL},
-    {"view", OPTION_VIEW, VALUE_NEEDED, NULL},
-    {"commit", OPTION_COMMIT, VALUE_NEEDED, NULL},
-    {"cache", OPTION_CACHE, VALUE_NEEDED, NULL},
-    {"discard", OPTION_DISCARD, VALUE_NONE, NULL},
-    {"nodiscard", OPTION_NODISCARD, VALUE_NONE, NULL},
-    {"offset", OPTION_OFFSET, VALUE_NEEDED, NULL},
-    {"uid", OPTION_UID, VALUE_NEEDED, NULL},
-    {"gid", OPTION_GID, VALUE_NEEDED, NULL},
-    {"errors", OPTION_ERRORS, VALUE_NEEDED, NULL},
-    {"size", OPTION_LATER, VALUE_NEEDED, NULL},
-    {"private_limit", OPTION_LATER, VALUE_NEEDED, NULL},
-    {"populate", OPTION_LATER, VALUE_NONE, NULL},
-    {"lock", OPTION_LATER, VALUE_NEEDED, "none"},
-    {"huge", OPTION_LATER, VALUE_NEEDED, "never"},
-    {"io_uring", OPTION_LATER, VALUE_NEEDED, "auto off"},
-    {"allow_other", OPTION_PASS, VALUE_NONE, NULL},
-    {"allow_root", OPTION_PASS, VALUE_NONE, NULL},
-    {"auto_unmount", OPTION_PASS, VALUE_NONE, NULL},
-    {"suid", OPTION_PASS, VALUE_NONE, NULL},
-    {"nosuid", OPTION_PASS, VALUE_NONE, NULL},
-    {"dev", OPTION_PASS, VALUE_NONE, NULL},
-    {"nodev", OPTION_PASS, VALUE_NONE, NULL},
-    {"exec", OPTION_PASS, VALUE_NONE, NULL},
-    {"noexec", OPTION_PASS, VALUE_NONE, NULL},
-    {"sync", OPTION_PASS, VALUE_NONE, NULL},
-    {"dirsync", OPTION_PASS, VALUE_NONE, NULL},
-    {"nosymfollow", OPTION_PASS, VALUE_NONE, NULL},
-    {"debug", OPTION_PASS, VALUE_NONE, NULL},
-    {"context", OPTION_PASS, VALUE_NEEDED, NULL},
-    {"fscontext", OPTION_PASS, VALUE_NEEDED, NULL},
-    {"defcontext", OPTION_PASS, VALUE_NEEDED, NULL},
-    {"rootcontext", OPTION_PASS, VALUE_NEEDED, NULL},
-    {"default_permissions", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nonempty", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"async", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"atime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"noatime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"relatime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"norelatime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"strictatime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nostrictatime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"diratime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nodiratime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"lazytime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nolazytime", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"iversion", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"noiversion", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"mand", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nomand", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"silent", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"loud", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"defaults", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"auto", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"noauto", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"user", OPTION_IGNORE, VALUE_OPTIONAL, NULL},
-    {"nouser", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"users", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nousers", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"owner", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"group", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"_netdev", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"nofail", OPTION_IGNORE, VALUE_NONE, NULL},
-    {"comment", OPTION_IGNORE, VALUE_NEEDED, NULL},
+    {"ro", OPTION_READ_ONLY, VALUE_NONE, NULL},       {"rw", OPTION_READ_WRITE, VALUE_NONE, NULL},
+    {"view", OPTION_VIEW, VALUE_NEEDED, NULL},        {"commit", OPTION_COMMIT, VALUE_NEEDED, NULL},
+    {"cache", OPTION_CACHE, VALUE_NEEDED, NULL},      {"busy_poll", OPTION_BUSY_POLL, VALUE_NEEDED, NULL},
+    {"discard", OPTION_DISCARD, VALUE_NONE, NULL},    {"nodiscard", OPTION_NODISCARD, VALUE_NONE, NULL},
+    {"offset", OPTION_OFFSET, VALUE_NEEDED, NULL},    {"uid", OPTION_UID, VALUE_NEEDED, NULL},
+    {"gid", OPTION_GID, VALUE_NEEDED, NULL},          {"errors", OPTION_ERRORS, VALUE_NEEDED, NULL},
+    {"size", OPTION_LATER, VALUE_NEEDED, NULL},       {"private_limit", OPTION_LATER, VALUE_NEEDED, NULL},
+    {"populate", OPTION_LATER, VALUE_NONE, NULL},     {"lock", OPTION_LATER, VALUE_NEEDED, "none"},
+    {"huge", OPTION_LATER, VALUE_NEEDED, "never"},    {"io_uring", OPTION_LATER, VALUE_NEEDED, "auto off"},
+    {"allow_other", OPTION_PASS, VALUE_NONE, NULL},   {"allow_root", OPTION_PASS, VALUE_NONE, NULL},
+    {"auto_unmount", OPTION_PASS, VALUE_NONE, NULL},  {"suid", OPTION_PASS, VALUE_NONE, NULL},
+    {"nosuid", OPTION_PASS, VALUE_NONE, NULL},        {"dev", OPTION_PASS, VALUE_NONE, NULL},
+    {"nodev", OPTION_PASS, VALUE_NONE, NULL},         {"exec", OPTION_PASS, VALUE_NONE, NULL},
+    {"noexec", OPTION_PASS, VALUE_NONE, NULL},        {"sync", OPTION_PASS, VALUE_NONE, NULL},
+    {"dirsync", OPTION_PASS, VALUE_NONE, NULL},       {"nosymfollow", OPTION_PASS, VALUE_NONE, NULL},
+    {"debug", OPTION_PASS, VALUE_NONE, NULL},         {"context", OPTION_PASS, VALUE_NEEDED, NULL},
+    {"fscontext", OPTION_PASS, VALUE_NEEDED, NULL},   {"defcontext", OPTION_PASS, VALUE_NEEDED, NULL},
+    {"rootcontext", OPTION_PASS, VALUE_NEEDED, NULL}, {"default_permissions", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"nonempty", OPTION_IGNORE, VALUE_NONE, NULL},    {"async", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"atime", OPTION_IGNORE, VALUE_NONE, NULL},       {"noatime", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"relatime", OPTION_IGNORE, VALUE_NONE, NULL},    {"norelatime", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"strictatime", OPTION_IGNORE, VALUE_NONE, NULL}, {"nostrictatime", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"diratime", OPTION_IGNORE, VALUE_NONE, NULL},    {"nodiratime", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"lazytime", OPTION_IGNORE, VALUE_NONE, NULL},    {"nolazytime", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"iversion", OPTION_IGNORE, VALUE_NONE, NULL},    {"noiversion", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"mand", OPTION_IGNORE, VALUE_NONE, NULL},        {"nomand", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"silent", OPTION_IGNORE, VALUE_NONE, NULL},      {"loud", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"defaults", OPTION_IGNORE, VALUE_NONE, NULL},    {"auto", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"noauto", OPTION_IGNORE, VALUE_NONE, NULL},      {"user", OPTION_IGNORE, VALUE_OPTIONAL, NULL},
+    {"nouser", OPTION_IGNORE, VALUE_NONE, NULL},      {"users", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"nousers", OPTION_IGNORE, VALUE_NONE, NULL},     {"owner", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"group", OPTION_IGNORE, VALUE_NONE, NULL},       {"_netdev", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"nofail", OPTION_IGNORE, VALUE_NONE, NULL},      {"comment", OPTION_IGNORE, VALUE_NEEDED, NULL},
 };
 
 void mapfs_mount_options_init(MapfsMountOptions *options) {
-    *options = (MapfsMountOptions){.view = MAPFS_VIEW_SHARED, .damage_read_only = true, .uid = -1, .gid = -1};
+    *options = (MapfsMountOptions){
+        .view = MAPFS_VIEW_SHARED, .damage_read_only = true, .busy_poll = true, .uid = -1, .gid = -1};
 }
 
 void mapfs_mount_options_clear(MapfsMountOptions *options) {
@@ -209,6 +180,7 @@ static void option_pass(MapfsMountOptions *options, const char *name, const char
 
 static char *option_apply(MapfsMountOptions *options, const struct option_entry *entry, const char *value) {
     static const char *const caches[] = {"through", "writeback"};
+    static const char *const off_on[] = {"off", "on"};
     static const char *const errors[] = {"continue", "remount-ro"};
 
     switch (entry->kind) {
@@ -229,6 +201,8 @@ static char *option_apply(MapfsMountOptions *options, const struct option_entry 
         return option_set_commit(options, value);
     case OPTION_CACHE:
         return option_set_choice(entry->name, value, caches, &options->cache_writeback);
+    case OPTION_BUSY_POLL:
+        return option_set_choice(entry->name, value, off_on, &options->busy_poll);
     case OPTION_DISCARD:
     case OPTION_NODISCARD:
         options->discard = entry->kind == OPTION_DISCARD;

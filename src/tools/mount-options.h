@@ -12,6 +12,7 @@
 typedef struct {
     MapfsViewKind view;
     bool read_only;
+    bool busy_poll;
     bool discard;
     bool cache_writeback;
     bool damage_read_only;

@@ -139,6 +139,7 @@ static int mount_serve(Mount *mount) {
         .read_only = mapfs_view_kind(mount->view) == MAPFS_VIEW_READONLY,
         .cache_writeback = options->cache_writeback,
         .damage_read_only = options->damage_read_only,
+        .busy_poll = options->busy_poll,
         .uid = options->uid,
         .gid = options->gid,
         .ioctl = mount_answer_ioctl,

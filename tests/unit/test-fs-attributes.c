@@ -365,7 +365,7 @@ static void test_listing_plus_counts_the_lookups_that_were_taken(void **state) {
             assert_false(mapfs_inode_in_use(fs, inos[i]));
         }
     assert_int_equal(n_counted, 1);
-    assert_false(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_false(mapfs_reclaim_queue_take(fs, &ino));
     g_hash_table_unref(listing.seen);
 }
 

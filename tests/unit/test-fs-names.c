@@ -303,14 +303,14 @@ static void test_unlinked_inode_is_queued_with_its_last_lookup(void **state) {
     assert_int_equal(mapfs_fs_lookup(fs, ROOT, "f", 1, &attr), 0);
     assert_int_equal(fs_unlink(fs, ROOT, "f"), 0);
     assert_true(mapfs_inode_in_use(fs, file));
-    assert_false(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_false(mapfs_reclaim_queue_take(fs, &ino));
     mapfs_fs_forget(fs, file, 1);
-    assert_false(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_false(mapfs_reclaim_queue_take(fs, &ino));
     mapfs_fs_forget(fs, file, 1);
     assert_false(mapfs_inode_in_use(fs, file));
-    assert_true(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_true(mapfs_reclaim_queue_take(fs, &ino));
     assert_int_equal(ino, file);
-    assert_false(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_false(mapfs_reclaim_queue_take(fs, &ino));
 }
 
 static void test_unlink_without_lookups_queues_at_once_and_so_does_a_mount(void **state) {
@@ -319,11 +319,11 @@ static void test_unlink_without_lookups_queues_at_once_and_so_does_a_mount(void 
 
     mapfs_fs_forget(fs, file, 1);
     assert_int_equal(fs_unlink(fs, ROOT, "f"), 0);
-    assert_true(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_true(mapfs_reclaim_queue_take(fs, &ino));
     assert_int_equal(ino, file);
     fs_fixture_remount(*state, false);
     fs = fs_of(state);
-    assert_true(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_true(mapfs_reclaim_queue_take(fs, &ino));
     assert_int_equal(ino, file);
 }
 
@@ -404,7 +404,7 @@ static void test_unnamed_file_is_an_orphan_until_it_is_adopted(void **state) {
     assert_int_equal(mapfs_record_check(&adopt, sizeof(adopt)), 0);
     assert_int_equal(mapfs_record_run(fs, &txn, &create.header), 0);
     assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), file, &orphan), 1);
-    assert_true(mapfs_reclaim_queue_take(fs, false, &ino));
+    assert_true(mapfs_reclaim_queue_take(fs, &ino));
     assert_int_equal(ino, file);
     assert_int_equal(mapfs_record_run(fs, &txn, &adopt.name.header), 0);
     assert_int_equal(mapfs_orphan_load(mapfs_store_tree(fs->store), file, &orphan), 0);
