@@ -186,10 +186,12 @@ static uint64_t file_host_free(MapfsImage *image) {
 static uint64_t file_host_allocated(MapfsImage *image) {
     FileImage *file = file_of(image);
     struct stat st;
+    uint64_t bytes;
 
-    if (file->is_device)
-        return file->file_bytes;
-    return fstat(file->channels[MAPFS_SYNC_DATA].fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+    if (file->is_device || fstat(file->channels[MAPFS_SYNC_DATA].fd, &st) < 0)
+        return UINT64_MAX;
+    bytes = (uint64_t)st.st_blocks * 512;
+    return bytes - MAPFS_MIN(bytes, file->offset_bytes);
 }
 
 /* Residency. These are hints: a failure only costs time. */
@@ -313,6 +315,7 @@ static int file_open_locked(FileImage *file, const char *path, const MapfsImageO
     if (data->fd < 0)
         return -errno;
     /* Through /proc the second open is of the same file even if the name was replaced meanwhile; without /proc by name. */
+    file->image.on_device = file->is_device;
     char self[64];
     (void)g_snprintf(self, sizeof(self), "/proc/self/fd/%d", data->fd);
     meta->fd = open(self, flags);

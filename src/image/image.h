@@ -48,6 +48,7 @@ struct MapfsImage {
     uint64_t reserved_bytes; /* address space of each mapping; what is past n_blocks is room for growth */
     MapfsFaults *faults;     /* NULL when not known to the SIGBUS handler */
     int error;               /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
+    bool on_device;          /* the host is a block device, not a filesystem */
 };
 
 /* How a file or device is opened. */
@@ -118,7 +119,8 @@ void mapfs_image_drop(MapfsImage *image, MapfsRun run);
  * resident always). */
 bool mapfs_image_resident(const MapfsImage *image, MapfsRun run);
 
-/* Bytes that the host can still give (UINT64_MAX when the question has no sense), and bytes that it has given to the image. */
+/* Bytes that the host can still give, and bytes that it has given to the image; UINT64_MAX where the question has no sense, as on a device.
+ * What lies before the image in its file is taken for fully allocated. */
 uint64_t mapfs_image_host_free(MapfsImage *image);
 uint64_t mapfs_image_host_allocated(MapfsImage *image);
 

@@ -18,19 +18,6 @@ typedef struct {
     MapfsRun best;
 } Search;
 
-static uint64_t next_free(const MapfsSpace *space, uint64_t start, uint64_t end) {
-    const uint64_t *bits = space->groups[start / MAPFS_GROUP_BLOCKS].bits;
-    uint64_t base = start - start % MAPFS_GROUP_BLOCKS;
-
-    for (uint64_t at = start - base; base + at < end && at < MAPFS_GROUP_BLOCKS; at = (at / 64 + 1) * 64) {
-        uint64_t word = ~bits[at / 64] >> (at % 64);
-
-        if (word != 0)
-            return MAPFS_MIN(base + at + (uint64_t)__builtin_ctzll(word), end);
-    }
-    return end;
-}
-
 /* How much of [start, end) may be taken at once: all, or as far as the host has reserved it. */
 static uint64_t search_limit(const MapfsSpace *space, const Search *search, uint64_t start, uint64_t end) {
     uint64_t chunk = start / CHUNK_BLOCKS;
@@ -44,7 +31,7 @@ static uint64_t search_limit(const MapfsSpace *space, const Search *search, uint
 
 /* Looks through [start, end) of one loaded group; true when a run of the wished length was found. */
 static bool search_range(const MapfsSpace *space, Search *search, uint64_t start, uint64_t end) {
-    uint64_t at = next_free(space, start, end);
+    uint64_t at = mapfs_space_next_free(space, start, end);
 
     while (at < end) {
         uint64_t limit = search_limit(space, search, at, end);
@@ -52,7 +39,7 @@ static bool search_range(const MapfsSpace *space, Search *search, uint64_t start
 
         if (limit == at || (search->whole_chunks && at % CHUNK_BLOCKS != 0)) {
             at = (at / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS;
-            at = at < end ? next_free(space, at, end) : end;
+            at = at < end ? mapfs_space_next_free(space, at, end) : end;
             continue;
         }
         n = MAPFS_MIN(mapfs_space_free_length(space, at, limit), search->n_wanted);
@@ -60,7 +47,7 @@ static bool search_range(const MapfsSpace *space, Search *search, uint64_t start
             search->best = (MapfsRun){{at}, n};
         if (n == search->n_wanted)
             return true;
-        at = at + n < end ? next_free(space, at + n, end) : end;
+        at = at + n < end ? mapfs_space_next_free(space, at + n, end) : end;
     }
     return false;
 }
@@ -183,7 +170,9 @@ int mapfs_space_allocate(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsRun
     int r;
 
     pthread_mutex_lock(&space->mutex);
-    r = allocate_locked(space, wish, ret_run);
+    do
+        r = allocate_locked(space, wish, ret_run);
+    while (r == -ENOSPC && mapfs_space_wait_held(space));
     pthread_mutex_unlock(&space->mutex);
     return r;
 }
@@ -196,8 +185,9 @@ int mapfs_space_claim(MapfsSpace *space, uint64_t n_blocks, uint64_t n_keep) {
     /* Claimed before the host is asked: meanwhile others see it. */
     space->n_claimed += n_blocks;
     n_needed = space->n_claimed + n_keep;
-    if (space->n_reserved_free < n_needed)
-        r = mapfs_space_ensure_reserved(space, n_needed);
+    do
+        r = space->n_reserved_free < n_needed ? mapfs_space_ensure_reserved(space, n_needed) : 0;
+    while (r == -ENOSPC && mapfs_space_wait_held(space));
     if (r < 0)
         space->n_claimed -= n_blocks;
     pthread_mutex_unlock(&space->mutex);
@@ -223,7 +213,7 @@ static uint64_t node_block(MapfsSpace *space) {
             continue;
         }
         if (space_chunk_reserved(space, chunk)) {
-            at = next_free(space, at, end);
+            at = mapfs_space_next_free(space, at, end);
             if (at < end)
                 return at;
         }

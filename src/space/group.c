@@ -151,6 +151,24 @@ void mapfs_space_bits_clear(MapfsSpace *space, MapfsRun run) {
     group_touch(space, group);
 }
 
+void mapfs_space_bits_hold(MapfsSpace *space, MapfsRun run, bool hold) {
+    word_run(space->groups[run.start.n / MAPFS_GROUP_BLOCKS].bits, run.start.n % MAPFS_GROUP_BLOCKS, run.n_blocks,
+             hold);
+}
+
+uint64_t mapfs_space_next_free(const MapfsSpace *space, uint64_t start, uint64_t end) {
+    const uint64_t *bits = space->groups[start / MAPFS_GROUP_BLOCKS].bits;
+    uint64_t base = start - start % MAPFS_GROUP_BLOCKS;
+
+    for (uint64_t at = start - base; base + at < end && at < MAPFS_GROUP_BLOCKS; at = (at / 64 + 1) * 64) {
+        uint64_t word = ~bits[at / 64] >> (at % 64);
+
+        if (word != 0)
+            return MAPFS_MIN(base + at + (uint64_t)__builtin_ctzll(word), end);
+    }
+    return end;
+}
+
 uint64_t mapfs_space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end) {
     const uint64_t *bits = space->groups[start / MAPFS_GROUP_BLOCKS].bits;
     uint64_t base = start - start % MAPFS_GROUP_BLOCKS;

@@ -8,7 +8,7 @@
  * has already reserved its blocks, so that neither a full image nor a full host can stop a change half-way: whoever wants nodes claims
  * them first. Data is taken in runs near a goal, and its chunks are reserved on the way.
  *
- * Locks: one mutex inside, never held over a call of the host; host reservations and discards exclude each other by a
+ * Locks: one mutex inside, never held over a call of the host; host reservations and trims exclude each other by a
  * second one. All functions may be called from any thread, except those of the cut, which the store calls while nobody allocates. */
 
 #include <stdbool.h>
@@ -50,8 +50,23 @@ int mapfs_space_allocate_node(MapfsSpace *space, MapfsBlock *ret_block) MAPFS_MU
 /* Gives blocks back. -EUCLEAN when they are not all taken (nothing is changed then). */
 int mapfs_space_release(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;
 
-/* Gives the host blocks of a run back, as far as enough blocks for nodes stay reserved: all claims and n_keep. The run is taken and stays so. */
-void mapfs_space_discard(MapfsSpace *space, MapfsRun run, uint64_t n_keep);
+/* Gives host blocks of free runs of at least n_min blocks back, as far as enough blocks for nodes stay reserved: all claims and n_keep.
+ * Waits for the host, a few MiB at a time, and holds back nobody but who needs new blocks of the host meanwhile. *ret_n_blocks: how many
+ * free blocks the host was told of, on failure too. -EOPNOTSUPP or another -errno of the host; -EUCLEAN. */
+typedef struct {
+    MapfsRun range;
+    uint64_t n_min;
+    uint64_t n_keep;
+} MapfsSpaceTrim;
+int mapfs_space_trim(MapfsSpace *space, const MapfsSpaceTrim *what, uint64_t *ret_n_blocks) MAPFS_MUST_USE;
+
+/* What is worth a trim: mapfs_space_release() notes the places. They ripen when two calls of ripen come without another release there, so
+ * that what is freed and taken again all the time is left alone. False when nothing is noted any more. */
+bool mapfs_space_trim_ripen(MapfsSpace *space);
+/* The last ripe range of a few MiB, which is then no longer noted; false when there is none. */
+bool mapfs_space_trim_next(MapfsSpace *space, MapfsRun *ret_range);
+/* Notes the whole image: nobody knows what was freed. */
+void mapfs_space_trim_note_all(MapfsSpace *space);
 
 typedef struct {
     uint64_t n_free; /* clear bits */

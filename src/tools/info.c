@@ -33,6 +33,16 @@ static void facts_add_identity(MapfsFacts *facts, const uint8_t *uuid, const cha
     mapfs_facts_text(facts, "label", *label ? "Label" : NULL, label);
 }
 
+/* What of the image is in use, and what the host could have back. The host keeps a pool for the next changes. */
+static void facts_add_use(MapfsFacts *facts, uint64_t live_bytes, uint64_t host_allocated) {
+    mapfs_facts_bytes(facts, "live_bytes", "Live", live_bytes);
+    if (host_allocated == UINT64_MAX) /* a device */
+        return;
+    mapfs_facts_bytes(facts, "host_allocated_bytes", "Allocated on the host", host_allocated);
+    mapfs_facts_bytes(facts, "reclaimable_bytes", "Reclaimable",
+                      host_allocated - MAPFS_MIN(host_allocated, live_bytes));
+}
+
 /* What a running mount says of itself. */
 static void facts_add_mount(MapfsFacts *facts, const struct mapfs_control_info *info) {
     const uint64_t block = MAPFS_BLOCK_SIZE;
@@ -50,7 +60,8 @@ static void facts_add_mount(MapfsFacts *facts, const struct mapfs_control_info *
     mapfs_facts_bytes(facts, "available_bytes", "Available", info->n_available * block);
     mapfs_facts_bytes(facts, "pending_bytes", "Freed, in use until the next checkpoint", info->n_pending * block);
     mapfs_facts_bytes(facts, "reserve_bytes", "Reserve", info->n_reserve * block);
-    mapfs_facts_bytes(facts, "host_allocated_bytes", "Taken from the host", info->host_allocated);
+    facts_add_use(facts, (info->n_blocks - MAPFS_MIN(info->n_blocks, info->n_free + info->n_pending)) * block,
+                  info->host_allocated);
     if (info->host_free != UINT64_MAX)
         mapfs_facts_bytes(facts, "host_free_bytes", "Free on the host", info->host_free);
     mapfs_facts_number(facts, "inodes", "Inodes", info->n_inodes);
@@ -59,18 +70,21 @@ static void facts_add_mount(MapfsFacts *facts, const struct mapfs_control_info *
 }
 
 /* What lies in the image. */
-static void facts_add_superblock(MapfsFacts *facts, const struct mapfs_disk_superblock *superblock) {
+static void facts_add_superblock(MapfsFacts *facts, const struct mapfs_disk_superblock *superblock,
+                                 uint64_t host_allocated) {
+    const uint64_t n_free = mapfs_le64_load(superblock->n_free_blocks);
+    const uint64_t n_pending = mapfs_le64_load(superblock->n_pending_blocks);
+    const uint64_t block = MAPFS_BLOCK_SIZE, n_blocks = mapfs_le64_load(superblock->n_blocks);
     char label[MAPFS_LABEL_LEN + 1] = {0};
-    const uint64_t block = MAPFS_BLOCK_SIZE;
 
     memcpy(label, superblock->label, MAPFS_LABEL_LEN);
     facts_add_identity(facts, superblock->uuid, label);
     mapfs_facts_number(facts, "format_version", "Format", mapfs_le32_load(superblock->version));
     mapfs_facts_number(facts, "block_size", "Block size", mapfs_le32_load(superblock->block_size));
-    mapfs_facts_bytes(facts, "size_bytes", "Size", mapfs_le64_load(superblock->n_blocks) * block);
-    mapfs_facts_bytes(facts, "free_bytes", "Free", mapfs_le64_load(superblock->n_free_blocks) * block);
-    mapfs_facts_bytes(facts, "pending_bytes", "Freed, in use until the next checkpoint",
-                      mapfs_le64_load(superblock->n_pending_blocks) * block);
+    mapfs_facts_bytes(facts, "size_bytes", "Size", n_blocks * block);
+    mapfs_facts_bytes(facts, "free_bytes", "Free", n_free * block);
+    mapfs_facts_bytes(facts, "pending_bytes", "Freed, in use until the next checkpoint", n_pending * block);
+    facts_add_use(facts, (n_blocks - MAPFS_MIN(n_blocks, n_free + n_pending)) * block, host_allocated);
     mapfs_facts_bytes(facts, "log_bytes", "Log", mapfs_le64_load(superblock->log_blocks) * block);
     mapfs_facts_number(facts, "inodes", "Inodes", mapfs_le64_load(superblock->n_inodes));
     mapfs_facts_number(facts, "generation", "Generation", mapfs_le64_load(superblock->generation));
@@ -128,6 +142,18 @@ static void facts_add_holder(MapfsFacts *facts, const char *path, uint64_t offse
     }
 }
 
+static uint64_t image_host_allocated(const char *path, uint64_t offset_bytes) {
+    const MapfsImageOpen how = {.offset_bytes = offset_bytes, .read_only = true};
+    MapfsImage *image;
+    uint64_t bytes;
+
+    if (mapfs_image_open_file(path, &how, &image) < 0)
+        return UINT64_MAX;
+    bytes = mapfs_image_host_allocated(image);
+    mapfs_image_close(image);
+    return bytes;
+}
+
 static int info_of_image(MapfsFacts *facts, const char *path, uint64_t offset_bytes) {
     struct mapfs_disk_superblock superblock;
     int r;
@@ -140,7 +166,7 @@ static int info_of_image(MapfsFacts *facts, const char *path, uint64_t offset_by
     }
     mapfs_facts_text(facts, "image", "Image", path);
     facts_add_holder(facts, path, offset_bytes);
-    facts_add_superblock(facts, &superblock);
+    facts_add_superblock(facts, &superblock, image_host_allocated(path, offset_bytes));
     return MAPFS_EXIT_OK;
 }
 

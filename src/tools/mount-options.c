@@ -14,7 +14,7 @@ const char mapfs_mount_options_help[] =
     "  commit=SECONDS         checkpoint at least this often (default 5)\n"
     "  cache=through|writeback  when the kernel hands writes on: at once, or later (faster small writes; default "
     "through)\n"
-    "  discard, nodiscard     give freed blocks back to the host's filesystem, or not (default)\n"
+    "  discard, nodiscard     give freed blocks back to the host, or not (default: yes, but not on a block device)\n"
     "  offset=BYTES           where the image begins in its file (K, M, G, T)\n"
     "  busy_poll=on|off       shorter ways for requests at the cost of processor time while many come (default on)\n"
     "  errors=remount-ro|continue  when damage is found: refuse changes (default), or go on\n"
@@ -205,7 +205,7 @@ static char *option_apply(MapfsMountOptions *options, const struct option_entry 
         return option_set_choice(entry->name, value, off_on, &options->busy_poll);
     case OPTION_DISCARD:
     case OPTION_NODISCARD:
-        options->discard = entry->kind == OPTION_DISCARD;
+        options->discard = entry->kind == OPTION_DISCARD ? MAPFS_DISCARD_ON : MAPFS_DISCARD_OFF;
         return NULL;
     case OPTION_OFFSET:
         return option_set_offset(options, value);

@@ -13,7 +13,7 @@ typedef struct {
     MapfsViewKind view;
     bool read_only;
     bool busy_poll;
-    bool discard;
+    MapfsDiscard discard;
     bool cache_writeback;
     bool damage_read_only;
     unsigned commit_seconds; /* 0: the default */

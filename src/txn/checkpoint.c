@@ -22,10 +22,6 @@
 #include "txn/runs-private.h"
 #include "txn/store-private.h"
 
-/* How many checkpoints may follow the last change to bring back what it freed. */
-#define SETTLE_CHECKPOINTS 2u
-/* Fewer pending blocks are not worth a checkpoint: 1 MiB. */
-#define SETTLE_BLOCKS 256u
 /* A checkpoint of up to 1 MiB goes under one flush: a mount after a crash reads as much. */
 #define ONE_FLUSH_BLOCKS 256u
 

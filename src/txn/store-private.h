@@ -12,6 +12,12 @@
 /* Readers that may stand between a lookup and its copy at once; more wait for a place. */
 #define READER_SLOTS 64u
 
+#define NS_PER_SECOND UINT64_C(1000000000)
+/* How many checkpoints may follow the last change to bring back what it freed. */
+#define SETTLE_CHECKPOINTS 2u
+/* Fewer pending blocks are not worth a checkpoint of their own: 1 MiB. */
+#define SETTLE_BLOCKS 256u
+
 /* What a cut freezes and its checkpoint writes. */
 typedef struct {
     MapfsGeneration generation;
@@ -76,6 +82,9 @@ struct MapfsStore {
 
     uint64_t readers[READER_SLOTS]; /* running generation at entry, 0: free; atomic access */
 
+    /* When the release thread trims next, and when what was freed has rested; UINT64_MAX: nothing to do. Its own, or nobody's. */
+    uint64_t trim_at, trim_ripen_at;
+
     /* The threads. */
     pthread_mutex_t thread_mutex;
     pthread_cond_t thread_cond;
@@ -132,6 +141,12 @@ int mapfs_store_checkpoint_interval(MapfsStore *store) MAPFS_MUST_USE;
 
 /* pending.c: gives pending frees back that no durable state and no reader can see. 0 or -errno. */
 int mapfs_store_release_pending(MapfsStore *store) MAPFS_MUST_USE;
+
+/* trim.c: gives back to the host what is noted in the space, for two seconds at most. */
+void mapfs_store_trim_noted(MapfsStore *store);
+/* The release thread's share: something may have been noted; and: it is store->trim_at, or later. */
+void mapfs_store_trim_expect(MapfsStore *store);
+void mapfs_store_trim_step(MapfsStore *store);
 
 /* readers.c: the oldest generation that a reader may stand in, UINT64_MAX without readers. */
 uint64_t mapfs_store_oldest_reader(const MapfsStore *store);

@@ -212,6 +212,11 @@ static int store_setup(MapfsStore *store) {
     r = load_groups(store);
     if (r < 0)
         return r;
+    /* What was freed before a crash is known to nobody, and what still waits for a checkpoint is to get one without another change. */
+    if (store->options.discard && !(mapfs_le64_load(store->superblock.flags) & MAPFS_SUPERBLOCK_CLEAN)) {
+        mapfs_space_trim_note_all(store->space);
+        store->n_settle = SETTLE_CHECKPOINTS;
+    }
     return store->options.threads ? mapfs_store_threads_start(store) : 0;
 }
 
@@ -250,12 +255,23 @@ void mapfs_store_abandon(MapfsStore *store) {
     g_free(store);
 }
 
+/* Who deletes and unmounts wants the space too, and the next mount does not know what was freed. */
+static void give_back_last(MapfsStore *store) {
+    if (!store->options.discard)
+        return;
+    if (STORE_LOAD(store->n_pending) >= SETTLE_BLOCKS)
+        (void)mapfs_store_make_room(store); /* the last checkpoint meets the same errors */
+    mapfs_store_trim_noted(store);
+}
+
 int mapfs_store_close(MapfsStore *store) {
     int r = 0;
 
     mapfs_store_threads_stop(store);
-    if (!store->options.read_only)
+    if (!store->options.read_only) {
+        give_back_last(store);
         r = mapfs_store_checkpoint_last(store);
+    }
     mapfs_store_abandon(store);
     return r;
 }

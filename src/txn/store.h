@@ -27,13 +27,14 @@ typedef struct MapfsStore MapfsStore;
 
 typedef struct {
     bool read_only;
-    bool discard;            /* give freed runs back to the host */
+    bool discard;            /* give freed runs back to the host, a little later */
     bool threads;            /* checkpoint by interval, and reclaim, in threads of the store's own */
     unsigned commit_seconds; /* checkpoint interval, 0 for the default of 5 */
 } MapfsStoreOptions;
 
 /* Opens the image: newest valid superblock, group summaries, recovery. The image stays the caller's and must outlive the store. Nothing is
- * written before the first change. -EUCLEAN damage, -ENODATA empty, -EMEDIUMTYPE foreign, -EPROTONOSUPPORT version,
+ * written before the first change, but that the threads may bring back what a crash left freed. -EUCLEAN damage, -ENODATA empty,
+ * -EMEDIUMTYPE foreign, -EPROTONOSUPPORT version,
  * -EOPNOTSUPP features, -EROFS features that allow reading alone, -ENOSPC image shorter than its superblock says; the reason is in
  * mapfs_damage_last(). */
 int mapfs_store_open(MapfsImage *image, const MapfsStoreOptions *options, MapfsStore **ret_store) MAPFS_MUST_USE;
@@ -56,6 +57,10 @@ int mapfs_store_sync(MapfsStore *store) MAPFS_MUST_USE;
 
 /* Checkpoints until pending frees have come back. 1 if blocks became free, 0 if none did, or -errno. Not inside a transaction. */
 int mapfs_store_make_room(MapfsStore *store) MAPFS_MUST_USE;
+
+/* Gives the host blocks of free runs of at least n_min blocks back, at once, as for FITRIM; also without the option discard. Blocks that
+ * were freed but not handed back yet are left out. *ret_n_blocks: how many; on failure too. -EOPNOTSUPP: the host cannot. */
+int mapfs_store_trim(MapfsStore *store, MapfsRun range, uint64_t n_min, uint64_t *ret_n_blocks) MAPFS_MUST_USE;
 
 /* What the superblock in use says (a copy, as of the last durable checkpoint). */
 void mapfs_store_superblock(MapfsStore *store, struct mapfs_disk_superblock *ret_superblock);

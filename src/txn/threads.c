@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* The store's own threads: one makes checkpoints at the interval's end, or earlier when an epoch has grown large, and begins write-out of
- * streamed data; the other gives pending frees back. Errors are sticky in the image: whoever changes or syncs next meets them. */
+ * streamed data; the other gives pending frees back, and later the
+ * host its blocks. Errors are sticky in the image: whoever changes or syncs next meets them. */
 
 #include <errno.h>
 #include <time.h>
@@ -88,18 +89,37 @@ static void *checkpoint_main(void *user) {
     }
 }
 
+/* Waits for a kick, the stop, or the time of the next trim: true then. With thread_mutex. */
+static bool release_wait(MapfsStore *store) {
+    struct timespec deadline = {.tv_sec = (time_t)(store->trim_at / NS_PER_SECOND),
+                                .tv_nsec = (long)(store->trim_at % NS_PER_SECOND)};
+
+    if (store->trim_at != UINT64_MAX)
+        return pthread_cond_timedwait(&store->thread_cond, &store->thread_mutex, &deadline) == ETIMEDOUT;
+    pthread_cond_wait(&store->thread_cond, &store->thread_mutex);
+    return false;
+}
+
 static void *release_main(void *user) {
     MapfsStore *store = user;
+    bool trim = false;
 
     pthread_mutex_lock(&store->thread_mutex);
     while (!store->stop) {
-        if (!store->kick_release) {
-            pthread_cond_wait(&store->thread_cond, &store->thread_mutex);
+        if (!store->kick_release && !trim) {
+            trim = release_wait(store);
             continue;
         }
+        trim = trim && !store->kick_release;
         store->kick_release = false;
         pthread_mutex_unlock(&store->thread_mutex);
-        (void)mapfs_store_release_pending(store);
+        if (trim) {
+            mapfs_store_trim_step(store);
+        } else {
+            (void)mapfs_store_release_pending(store);
+            mapfs_store_trim_expect(store);
+        }
+        trim = false;
         pthread_mutex_lock(&store->thread_mutex);
     }
     pthread_mutex_unlock(&store->thread_mutex);
@@ -111,6 +131,8 @@ int mapfs_store_threads_start(MapfsStore *store) {
 
     /* Before the first of them can look. */
     store->threads_run = true;
+    store->trim_at = store->trim_ripen_at = UINT64_MAX;
+    mapfs_store_trim_expect(store);
     r = mapfs_thread_start(&store->checkpoint_thread, checkpoint_main, store);
     if (r < 0) {
         store->threads_run = false;

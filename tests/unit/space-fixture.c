@@ -35,6 +35,10 @@ static int host_reserve(MapfsImage *image, MapfsRun run) {
 static int host_discard(MapfsImage *image, MapfsRun run) {
     Host *host = (Host *)image;
 
+    if (host->discard_error < 0)
+        return host->discard_error;
+    if (host->on_discard)
+        host->on_discard(host);
     pthread_mutex_lock(&host->mutex);
     for (uint64_t i = 0; i < run.n_blocks; i++)
         host->n_given -= host->given[run.start.n + i];

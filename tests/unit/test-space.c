@@ -312,36 +312,6 @@ static void test_release_of_free_or_foreign_blocks_is_damage(void **state) {
     test_close(&test);
 }
 
-static void test_discarded_blocks_are_reserved_again_before_use(void **state) {
-    Test test;
-
-    (void)state;
-    test_open(&test, 4096);
-    (void)allocate(&test, 1024, 512);
-    mapfs_space_discard(test.space, (MapfsRun){{1024}, 512}, 0);
-    for (unsigned i = 0; i < 512; i++)
-        assert_false(test.host.given[1024 + i]);
-    release(&test, 1024, 512);
-    /* allocate() looks whether the host has them. */
-    assert_run(allocate(&test, 1024, 512), 1024, 512);
-    test_close(&test);
-}
-
-/* Claimed blocks have the host's behind them: a discard beside them must not take these away. */
-static void test_discard_leaves_what_is_claimed(void **state) {
-    Test test;
-
-    (void)state;
-    test_open(&test, 1024);
-    (void)allocate(&test, 512, 100);
-    assert_int_equal(mapfs_space_claim(test.space, 700, 40), 0);
-    test.host.error = -ENOSPC;
-    mapfs_space_discard(test.space, (MapfsRun){{512}, 100}, 40);
-    for (unsigned i = 0; i < 740; i++)
-        (void)take_node(&test);
-    test_close(&test);
-}
-
 /* --- a full host --- */
 
 static void test_claim_on_a_full_host_is_refused(void **state) {
@@ -593,8 +563,6 @@ int main(void) {
         cmocka_unit_test(test_released_blocks_are_handed_out_again),
         cmocka_unit_test(test_release_over_a_group_boundary),
         cmocka_unit_test(test_release_of_free_or_foreign_blocks_is_damage),
-        cmocka_unit_test(test_discarded_blocks_are_reserved_again_before_use),
-        cmocka_unit_test(test_discard_leaves_what_is_claimed),
         cmocka_unit_test(test_claim_on_a_full_host_is_refused),
         cmocka_unit_test(test_data_on_a_full_host_takes_what_the_host_has_given),
         cmocka_unit_test(test_host_that_has_less_than_a_chunk_gives_what_it_has),
