@@ -12,14 +12,17 @@
 typedef struct {
     MapfsViewKind view;
     bool read_only;
+    bool remount; /* of what is mounted already */
     bool busy_poll;
     MapfsDiscard discard;
     bool cache_writeback;
     bool damage_read_only;
     unsigned commit_seconds; /* 0: the default */
     uint64_t offset_bytes;
-    int64_t uid, gid; /* -1: as they are */
-    char *fuse;       /* what libfuse and the kernel are given, comma separated, or NULL */
+    int64_t uid, gid;    /* -1: as they are */
+    char *fuse;          /* what libfuse and the kernel are given, comma separated, or NULL */
+    char *fixed;         /* the names of those that only a new daemon could change, comma separated, or NULL */
+    unsigned long flags; /* those of mount(2), as far as options set them */
 } MapfsMountOptions;
 
 void mapfs_mount_options_init(MapfsMountOptions *options);

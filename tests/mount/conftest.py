@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 from helpers.commands import Build
 from helpers.mounts import Mount
+from helpers.spaces import Space
 
 HERE = Path(__file__).resolve().parent
 FAILED = pytest.StashKey()
 WORK = pytest.StashKey()
-NEEDS_MAPFS = {"build", "image", "mount", "kill9", "user_mount", "new_mount"}
+NEEDS_MAPFS = {"build", "image", "mount", "kill9", "user_mount", "new_mount", "space"}
 
 
 def pytest_addoption(parser):
@@ -151,6 +152,14 @@ def remount(request):
     if request.config.getoption("--plain"):
         return lambda: None
     return request.getfixturevalue("mount").remount
+
+
+@pytest.fixture
+def space(build, work):
+    """A mount namespace with the build's helpers in /sbin, and an /etc of its own (needs root)."""
+    space = Space(build, work)
+    yield space
+    space.finish()
 
 
 @contextlib.contextmanager

@@ -112,9 +112,9 @@ class Build:
         size_args = ["-s", size] if size else []
         return self.run("mkfs.mapfs", *size_args, *args, image, **kw)
 
-    def fsck(self, image, **kw):
+    def fsck(self, image, *args, **kw):
         """The full check, which must find nothing."""
-        result = self.run("fsck.mapfs", "-n", image, check=False, timeout=120, **kw)
+        result = self.run("fsck.mapfs", "-n", *args, image, check=False, timeout=120, **kw)
         if result.status != 0:
             pytest.fail(f"the checker found something:\n{result}", pytrace=False)
         return result
