@@ -73,6 +73,7 @@ int mapfs_check_extent_item(MapfsCheck *check, const MapfsCheckItem *item) {
     struct mapfs_disk_extent extent;
     uint64_t start = item->key.offset, end;
     uint32_t n_blocks;
+    MapfsRun run;
     int r;
 
     memcpy(&extent, item->value, sizeof(extent));
@@ -98,8 +99,10 @@ int mapfs_check_extent_item(MapfsCheck *check, const MapfsCheckItem *item) {
         if (r < 0)
             return r;
     }
-    r = mapfs_check_claim(check, (MapfsRun){.start = {mapfs_le64_load(extent.block)}, .n_blocks = n_blocks}, place,
-                          "extent");
+    run = (MapfsRun){.start = {mapfs_le64_load(extent.block)}, .n_blocks = n_blocks};
+    if ((mapfs_le32_load(extent.flags) & MAPFS_EXTENT_SHARED) && mapfs_run_fits(run, check->n_blocks))
+        return mapfs_check_shared_extent(check, run);
+    r = mapfs_check_claim(check, run, place, "extent");
     return r < 0 ? r : 0;
 }
 

@@ -167,6 +167,9 @@ static int extent_check(const Item *item) {
         return item_damage(item, "extent", "block", block);
     if (mapfs_le32_load(extent.flags) & ~MAPFS_EXTENT_FLAGS_KNOWN)
         return item_damage(item, "extent", "flags field", mapfs_le32_load(extent.flags));
+    if ((mapfs_le32_load(extent.flags) & MAPFS_EXTENT_UNWRITTEN) &&
+        (mapfs_le32_load(extent.flags) & MAPFS_EXTENT_SHARED))
+        return item_damage(item, "extent", "flags field", mapfs_le32_load(extent.flags));
     if (mapfs_le64_load(extent.birth_generation) == 0)
         return item_damage(item, "extent", "birth generation", 0);
     if (mapfs_le64_load(extent.reserved) != 0)

@@ -78,8 +78,9 @@ struct mapfs_disk_extent {
 _Static_assert(sizeof(struct mapfs_disk_extent) == 40, "extent");
 #define MAPFS_EXTENT_BLOCKS_MAX 32768u
 #define MAPFS_EXTENT_UNWRITTEN 1u /* reads as zeros */
-#define MAPFS_EXTENT_SHARED 2u    /* counted in MAPFS_KIND_SHARED items; not set by version 1 */
-#define MAPFS_EXTENT_FLAGS_KNOWN (MAPFS_EXTENT_UNWRITTEN)
+#define MAPFS_EXTENT_SHARED \
+    2u /* others may refer to the blocks too: MAPFS_KIND_SHARED items count them; never unwritten */
+#define MAPFS_EXTENT_FLAGS_KNOWN (MAPFS_EXTENT_UNWRITTEN | MAPFS_EXTENT_SHARED)
 
 /* Directory entry. The key's offset is hash << 4 | slot with a 59-bit hash that is at least 1: positive as a signed 64-bit
  * number, and at least 16, so that it serves as readdir cookie beside those of "." (1) and ".." (2). Names with
@@ -114,6 +115,8 @@ _Static_assert(sizeof(struct mapfs_disk_orphan) == 16, "orphan");
 #define MAPFS_ORPHAN_UNLINKED 1u
 #define MAPFS_ORPHAN_TRUNCATED 2u
 
+/* How many extents refer to each block of a run. The blocks of extents with MAPFS_EXTENT_SHARED that no such item has belong to that extent
+ * alone. */
 struct mapfs_disk_shared {
     struct mapfs_le64 n_blocks;
     struct mapfs_le32 n_refs; /* at least 2 */

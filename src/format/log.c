@@ -176,12 +176,45 @@ static int map_check(const Record *record) {
         return record_damage("block in the file", mapfs_le64_load(map.logical));
     if (n_blocks > 0 && (block < MAPFS_FIRST_BLOCK || block > MAPFS_IMAGE_BLOCKS_MAX - n_blocks))
         return record_damage("block", block);
-    if (mapfs_le32_load(map.extent_flags) & ~MAPFS_EXTENT_FLAGS_KNOWN)
+    if (mapfs_le32_load(map.extent_flags) & ~MAPFS_EXTENT_UNWRITTEN)
         return record_damage("extent's flags field", mapfs_le32_load(map.extent_flags));
     if (mapfs_le32_load(map.flags) & ~MAPFS_WRITE_KNOWN)
         return record_damage("flags field", mapfs_le32_load(map.flags));
     if (mapfs_le32_load(map.reserved) != 0)
         return record_damage("reserved", mapfs_le32_load(map.reserved));
+    return 0;
+}
+
+static bool blocks_of_file(uint64_t logical, uint64_t n_blocks) {
+    const uint64_t n_file_blocks = MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT;
+
+    return logical <= n_file_blocks && n_blocks <= n_file_blocks - logical;
+}
+
+static int clone_check(const Record *record) {
+    struct mapfs_disk_record_clone clone;
+    uint64_t from, to, n_blocks;
+    int r;
+
+    r = record_check_length(record, sizeof(clone), 0);
+    if (r < 0)
+        return r;
+    memcpy(&clone, record->bytes, sizeof(clone));
+    from = mapfs_le64_load(clone.source_logical);
+    to = mapfs_le64_load(clone.logical);
+    n_blocks = mapfs_le64_load(clone.n_blocks);
+    if (!ino_is_valid(mapfs_le64_load(clone.source)) || !ino_is_valid(mapfs_le64_load(clone.ino)))
+        return record_damage("inode", mapfs_le64_load(clone.ino));
+    if (!blocks_of_file(from, n_blocks) || !blocks_of_file(to, n_blocks))
+        return record_damage("number of blocks", n_blocks);
+    if (mapfs_le64_load(clone.source) == mapfs_le64_load(clone.ino) && (from < to ? to - from : from - to) < n_blocks)
+        return record_damage("block in the file", to);
+    if (mapfs_le64_load(clone.size) > MAPFS_FILE_SIZE_MAX)
+        return record_damage("size", mapfs_le64_load(clone.size));
+    if (mapfs_le32_load(clone.flags) & ~MAPFS_WRITE_KNOWN)
+        return record_damage("flags field", mapfs_le32_load(clone.flags));
+    if (mapfs_le32_load(clone.reserved) != 0)
+        return record_damage("reserved", mapfs_le32_load(clone.reserved));
     return 0;
 }
 
@@ -259,6 +292,7 @@ static const struct {
     [MAPFS_RECORD_TRUNCATE] = {sizeof(struct mapfs_disk_record_truncate), truncate_check},
     [MAPFS_RECORD_RECLAIM] = {sizeof(struct mapfs_disk_record_reclaim), reclaim_check},
     [MAPFS_RECORD_ADOPT] = {sizeof(struct mapfs_disk_record_name), name_check},
+    [MAPFS_RECORD_CLONE] = {sizeof(struct mapfs_disk_record_clone), clone_check},
 };
 
 int mapfs_record_check(const void *record, size_t len_available) {

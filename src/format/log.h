@@ -42,6 +42,8 @@ _Static_assert(sizeof(struct mapfs_disk_batch) == 128, "batch");
 #define MAPFS_RECORD_RECLAIM 10u
 #define MAPFS_RECORD_ADOPT 11u
 
+#define MAPFS_RECORD_CLONE 14u
+
 /* The longest record: an xattr of 64 KiB with its name. */
 #define MAPFS_RECORD_LEN_MAX (66u * 1024u)
 
@@ -167,6 +169,21 @@ struct mapfs_disk_record_map {
     struct mapfs_le32 reserved;
 };
 _Static_assert(sizeof(struct mapfs_disk_record_map) == 80, "map");
+
+/* The blocks source_logical .. source_logical + n_blocks - 1 of the file `source` are from now on those of the file `ino` at `logical` too: written
+ * ones are shared, and whatever lay there before is freed. Holes and unwritten blocks become holes. */
+struct mapfs_disk_record_clone {
+    struct mapfs_disk_record header;
+    struct mapfs_le64 source;
+    struct mapfs_le64 source_logical;
+    struct mapfs_le64 ino; /* may be the same file, in a range apart */
+    struct mapfs_le64 logical;
+    struct mapfs_le64 n_blocks;
+    struct mapfs_le64 size;  /* of `ino` afterwards */
+    struct mapfs_le32 flags; /* MAPFS_WRITE_* */
+    struct mapfs_le32 reserved;
+};
+_Static_assert(sizeof(struct mapfs_disk_record_clone) == 80, "clone");
 
 /* The whole content of a file that lies in the tree. */
 struct mapfs_disk_record_inline {

@@ -29,7 +29,9 @@
  * unknown incompat bits refuse the image. */
 #define MAPFS_FEATURE_COMPAT_KNOWN UINT64_C(0)
 #define MAPFS_FEATURE_RO_COMPAT_KNOWN UINT64_C(0)
-#define MAPFS_FEATURE_INCOMPAT_KNOWN UINT64_C(0)
+/* Extents may share blocks: who does not count them would free them too early. Set by the first checkpoint with such an extent, and kept. */
+#define MAPFS_FEATURE_INCOMPAT_SHARED (UINT64_C(1) << 0)
+#define MAPFS_FEATURE_INCOMPAT_KNOWN MAPFS_FEATURE_INCOMPAT_SHARED
 
 /* Set by an orderly unmount, cleared by the first checkpoint after a mount. A mount of an
  * image without it first syncs what it found. */

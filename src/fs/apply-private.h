@@ -48,6 +48,8 @@ int mapfs_apply_rename(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
 int mapfs_apply_setattr(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_xattr(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 
+int mapfs_apply_clone(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
+
 /* data-apply.c, truncate.c, reclaim.c */
 int mapfs_apply_map(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;

@@ -295,42 +295,63 @@ static void cancel_runs(MapfsWriteState *state) {
     state->n_runs = 0;
 }
 
-/* What the write meets: how many extents, and whether they have all of its blocks already. */
-static int survey_blocks(MapfsWriteState *state, uint64_t first, uint64_t end, bool *ret_mapped) {
+/* What the write meets. */
+typedef struct {
+    unsigned n_extents;
+    unsigned n_shared_changes; /* of counts */
+    uint64_t n_own;            /* blocks that the write gives back when it moves them */
+} Survey;
+
+static int survey_extent(MapfsTree *tree, const MapfsExtent *extent, MapfsRun run, Survey *survey) {
+    bool sole = true;
+    int r = 0;
+
+    survey->n_extents++;
+    if (extent->flags & MAPFS_EXTENT_SHARED)
+        r = mapfs_shared_is_sole(tree, run, &sole);
+    if (sole)
+        survey->n_own += run.n_blocks;
+    else
+        survey->n_shared_changes += mapfs_shared_changes_whole(run.n_blocks);
+    return r;
+}
+
+static int survey_blocks(MapfsWriteState *state, uint64_t first, uint64_t end, Survey *ret_survey) {
     MapfsTree *tree = mapfs_store_tree(state->fs->store);
-    uint64_t n_mapped = 0;
-    int n = 0;
+    int r = 0;
 
+    *ret_survey = (Survey){0};
     mapfs_store_read_lock(state->fs->store);
-    for (uint64_t at = first; at < end; n++) {
+    for (uint64_t at = first; at < end && r == 0;) {
         MapfsExtent extent;
-        int r = mapfs_extent_find(tree, state->ino, at, &extent);
 
-        if (r <= 0 || extent.logical >= end) {
-            n = r < 0 ? r : n;
+        r = mapfs_extent_find(tree, state->ino, at, &extent);
+        if (r <= 0 || extent.logical >= end)
             break;
-        }
-        n_mapped += MAPFS_MIN(extent.logical + extent.n_blocks, end) - MAPFS_MAX(extent.logical, at);
+        r = survey_extent(tree, &extent, mapfs_extent_clip(&extent, at, end), ret_survey);
         at = extent.logical + extent.n_blocks;
     }
     mapfs_store_read_unlock(state->fs->store);
-    *ret_mapped = n_mapped == end - first;
-    return n;
+    return r < 0 ? r : 0;
 }
 
 static int begin_blocks(MapfsWriteState *state, MapfsWrite *write) {
     uint64_t first = block_of(state->offset), end = block_of(state->offset + state->len - 1) + 1;
+    MapfsTxnKind kind = MAPFS_TXN_GROWS;
     unsigned n_changes;
-    bool mapped;
-    int n_extents, r;
+    Survey survey;
+    int r;
 
-    n_extents = survey_blocks(state, first, end, &mapped);
-    if (n_extents < 0)
-        return n_extents;
+    r = survey_blocks(state, first, end, &survey);
+    if (r < 0)
+        return r;
     /* Inode, content that leaves the tree, what is stripped, old extents; new runs may be many on a full image. */
-    n_changes = 2 + MAPFS_STRIP_CHANGES + mapfs_extent_changes((unsigned)n_extents) + (unsigned)((end - first) / 32);
+    n_changes = 2 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(survey.n_extents) + survey.n_shared_changes +
+                (unsigned)((end - first) / 32);
     /* An overwrite gives back as much as it takes, two checkpoints later: it works on a full image too. */
-    r = mapfs_txn_begin(state->fs->store, mapped ? MAPFS_TXN_KEEPS : MAPFS_TXN_GROWS, n_changes, &state->txn);
+    if (survey.n_own == end - first)
+        kind = MAPFS_TXN_KEEPS;
+    r = mapfs_txn_begin(state->fs->store, kind, n_changes, &state->txn);
     if (r < 0)
         return r;
     r = prepare_blocks(state, write);

@@ -188,6 +188,16 @@ int mapfs_fs_write(MapfsFs *fs, uint64_t ino, uint64_t offset, const void *data,
 /* Copies out; >= 0 bytes (short at the end of the file) or -errno. len up to INT_MAX. */
 int mapfs_fs_read(MapfsFs *fs, uint64_t ino, uint64_t offset, void *buffer, size_t len) MAPFS_MUST_USE;
 
+/* Copies a part of a file into another, or into a part of the same that lies apart: whole blocks are shared from then on. What is copied is one
+ * step, as much as fits into one: *ret_len bytes, less than asked for where the step is too small or the file ends, 0 at its end.
+ * `flags` as of write_begin. -EINVAL (no regular file, or the parts overlap), -EISDIR, -EFBIG, -ENOSPC, -ESTALE. */
+typedef struct {
+    uint64_t from_ino, from_offset;
+    uint64_t to_ino, to_offset;
+    uint64_t len;
+} MapfsCopyRange;
+int mapfs_fs_copy_range(MapfsFs *fs, const MapfsCopyRange *range, unsigned flags, uint64_t *ret_len) MAPFS_MUST_USE;
+
 /* --- the whole --- */
 typedef struct {
     uint64_t n_blocks, n_free, n_available; /* of 4096 bytes; available leaves the reserve out and looks at the host */

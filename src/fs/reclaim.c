@@ -10,7 +10,7 @@
 #include "base/thread.h"
 #include "fs/data-private.h"
 
-/* Extents, or other items, that one step removes; and on an image so full that it has no blocks for that. */
+/* Units of work on extents (data-private.h), or other items, that one step does; and on an image so full that it has no blocks for that. */
 #define RECLAIM_ITEMS 64u
 #define RECLAIM_ITEMS_MIN 1u
 /* How long an orphan waits on an image that has no blocks at all for it: others may be freeing some. */
@@ -104,9 +104,10 @@ int mapfs_apply_reclaim(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_reco
 
 /* --- the work --- */
 
-/* Inode and orphan, extents, other items, of which each may fill half a leaf. */
+/* Inode and orphan, extents with their counts, other items, of which each may fill half a leaf. */
 static unsigned reclaim_changes(unsigned n_items) {
-    return n_items > 1 ? 3 + mapfs_extent_changes(n_items) + n_items / 2 : 5;
+    return n_items > 1 ? 3 + mapfs_extent_changes(n_items) + mapfs_shared_changes(n_items) + n_items / 2
+                       : 5 + MAPFS_SHARED_CHANGES;
 }
 
 /* One step. 1 when there may be more, 0 when the orphan needs nothing (more) now, or -errno. */

@@ -11,34 +11,11 @@
 #include "base/error.h"
 #include "fs/data-private.h"
 
-/* Extents that a TRUNCATE frees itself. */
-#define TRUNCATE_EXTENTS 64u
+/* Units of work (data-private.h) that a TRUNCATE does itself. */
+#define TRUNCATE_UNITS 64u
 
 static uint64_t cut_of(uint64_t size) {
     return mapfs_blocks_for_bytes(size);
-}
-
-int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_max, uint64_t *ret_freed) {
-    MapfsTree *tree = mapfs_store_tree(txn->store);
-    MapfsExtent last;
-    int r;
-
-    *ret_freed = 0;
-    for (unsigned i = 0;; i++) {
-        uint64_t n_freed;
-
-        r = mapfs_extent_last(tree, ino, &last);
-        if (r < 0)
-            return r;
-        if (r == 0 || last.logical + last.n_blocks <= cut)
-            return 1;
-        if (i == n_max)
-            return 0;
-        r = mapfs_extent_drop(txn, ino, MAPFS_MAX(last.logical, cut), last.logical + last.n_blocks, &n_freed);
-        if (r < 0)
-            return r;
-        *ret_freed += n_freed;
-    }
 }
 
 /* Notes that the tail past `cut` is still to go. */
@@ -59,7 +36,7 @@ static int truncate_tail(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_
     uint64_t n_freed;
     int r;
 
-    r = mapfs_extent_drop_tail(txn, ino, cut, TRUNCATE_EXTENTS, &n_freed);
+    r = mapfs_extent_drop_tail(txn, ino, cut, TRUNCATE_UNITS, &n_freed);
     if (r < 0)
         return r;
     inode->n_blocks = mapfs_le64_store(mapfs_le64_load(inode->n_blocks) - n_freed);
@@ -106,7 +83,8 @@ typedef struct {
     struct mapfs_disk_inode inode;
     size_t inline_len;
     uint8_t inline_bytes[MAPFS_INLINE_MAX];
-    MapfsRun moved; /* the new place of the block that the size lies in; none: n_blocks 0 */
+    bool any_shared; /* among the extents that the record drops */
+    MapfsRun moved;  /* the new place of the block that the size lies in; none: n_blocks 0 */
 } Truncate;
 
 static int truncate_load(Truncate *truncate) {
@@ -119,10 +97,14 @@ static int truncate_load(Truncate *truncate) {
     if (r == 0 && mapfs_le64_load(truncate->inode.n_blocks) == 0)
         r = mapfs_inline_load(mapfs_store_tree(store), truncate->ino, mapfs_le64_load(truncate->inode.size),
                               truncate->inline_bytes);
+    if (r >= 0) {
+        truncate->inline_len = (size_t)r;
+        r = mapfs_extent_any_shared(mapfs_store_tree(store), truncate->ino, truncate->size >> MAPFS_BLOCK_SHIFT,
+                                    TRUNCATE_UNITS, &truncate->any_shared);
+    }
     mapfs_store_read_unlock(store);
     if (r < 0)
         return r;
-    truncate->inline_len = (size_t)r;
     if (!S_ISREG(mapfs_le32_load(truncate->inode.mode)))
         return S_ISDIR(mapfs_le32_load(truncate->inode.mode)) ? -EISDIR : -EINVAL;
     return 0;
@@ -192,7 +174,7 @@ static int prepare_shrink(Truncate *truncate) {
     if (r <= 0)
         return r;
     block = (MapfsRun){{extent.block + (logical - extent.logical)}, 1};
-    if (mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch})) {
+    if (!(extent.flags & MAPFS_EXTENT_SHARED) && mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch})) {
         memory = mapfs_txn_data(&truncate->txn, block);
         if (memory)
             memset(memory + len, 0, MAPFS_BLOCK_SIZE - len);
@@ -267,7 +249,9 @@ static int truncate_once(Truncate *truncate) {
     grows = truncate->size > size_before;
     truncate->moved.n_blocks = 0;
     /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail, other attributes. */
-    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_EXTENTS) + MAPFS_ATTR_CHANGES;
+    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_UNITS) + MAPFS_ATTR_CHANGES;
+    if (truncate->any_shared)
+        n_changes += mapfs_shared_changes_whole(1) + mapfs_shared_changes(TRUNCATE_UNITS);
     r = mapfs_txn_begin(truncate->fs->store, grows ? MAPFS_TXN_GROWS : MAPFS_TXN_FREES, n_changes, &truncate->txn);
     if (r < 0)
         return r;

@@ -116,6 +116,7 @@ static void fill_superblock(MapfsStore *store, const StoreFrozen *frozen) {
     superblock->root_generation = mapfs_le64_store(frozen->root.generation.n);
     superblock->root_level = mapfs_le32_store(frozen->root.level);
     superblock->next_ino = mapfs_le64_store(frozen->next_ino);
+    superblock->feature_incompat = mapfs_le64_store(frozen->incompat);
     superblock->n_inodes = mapfs_le64_store(frozen->n_inodes);
     superblock->n_free_blocks = mapfs_le64_store(frozen->n_free);
     superblock->n_pending_blocks = mapfs_le64_store(frozen->n_pending);

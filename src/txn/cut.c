@@ -169,6 +169,7 @@ int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
         .n_inodes = STORE_LOAD(store->n_inodes),
         .n_free = space.n_free,
         .n_pending = STORE_LOAD(store->n_pending),
+        .incompat = store->incompat,
         .born = g_steal_pointer(&store->born),
         .data = cut_data(store),
     };

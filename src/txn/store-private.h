@@ -24,6 +24,7 @@ typedef struct {
     MapfsEpoch epoch;
     MapfsNodeRef root;
     uint64_t lsn, next_ino, n_inodes, n_free, n_pending;
+    uint64_t incompat;
     GArray *born; /* MapfsBlock: nodes and bitmaps to seal */
     GArray *data; /* MapfsRun: blocks that data was stored into */
     bool clean;   /* the last one of an orderly unmount */
@@ -51,6 +52,7 @@ struct MapfsStore {
     MapfsEpoch epoch; /* running; changes only while the gate is closed */
     uint64_t lsn;     /* of the last record applied */
     uint64_t next_ino;
+    uint64_t incompat; /* features that the running state needs */
     uint64_t n_inodes; /* atomic access */
     GArray *born;      /* MapfsBlock: born in the running generation */
     GArray *freed;     /* MapfsRun: freed in it, not yet in a pending item */

@@ -160,6 +160,7 @@ static void load_superblock(MapfsStore *store) {
     store->epoch.n = mapfs_le64_load(superblock->epoch) + 1;
     store->lsn = mapfs_le64_load(superblock->lsn);
     store->next_ino = mapfs_le64_load(superblock->next_ino);
+    store->incompat = mapfs_le64_load(superblock->feature_incompat);
     store->n_inodes = mapfs_le64_load(superblock->n_inodes);
     store->n_pending = mapfs_le64_load(superblock->n_pending_blocks);
     store->level = mapfs_le32_load(superblock->root_level);

@@ -153,6 +153,9 @@ void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run);
 /* The blocks become a pending free of the running generation. Tree locked. */
 void mapfs_txn_free(MapfsTxn *txn, MapfsRun run);
 
+/* What the transaction changes needs this incompat feature: the superblock of its checkpoint will say so. Tree locked. */
+void mapfs_txn_need_feature(MapfsTxn *txn, uint64_t incompat);
+
 /* The next log sequence number; the number for a new inode. Tree locked. */
 uint64_t mapfs_txn_next_lsn(MapfsTxn *txn);
 MapfsIno mapfs_txn_next_ino(MapfsTxn *txn);

@@ -247,6 +247,10 @@ void mapfs_txn_free(MapfsTxn *txn, MapfsRun run) {
     STORE_ADD(store->n_freed_ever, run.n_blocks);
 }
 
+void mapfs_txn_need_feature(MapfsTxn *txn, uint64_t incompat) {
+    txn->store->incompat |= incompat;
+}
+
 uint64_t mapfs_txn_next_lsn(MapfsTxn *txn) {
     STORE_SET(txn->store->changed, true);
     return ++txn->store->lsn;

@@ -72,10 +72,16 @@ static void name_missing_inode(Build *build) {
 }
 
 static void put_unused_kind(Build *build) {
-    struct mapfs_disk_shared shared = {.n_blocks = mapfs_le64_store(1), .n_refs = mapfs_le32_store(2)};
+    struct {
+        struct mapfs_disk_snapshot snapshot;
+        char name[4];
+    } value = {.snapshot = {.root_address = mapfs_le64_store(BUILD_FIRST_NODE),
+                            .root_generation = mapfs_le64_store(1),
+                            .name_len = 4},
+               .name = "name"};
 
-    build_put(build, (MapfsKey){.object = MAPFS_OBJECT_SHARED, .kind = MAPFS_KIND_SHARED, .offset = BUILD_FIRST_DATA},
-              &shared, sizeof(shared));
+    build_put(build, (MapfsKey){.object = MAPFS_OBJECT_SNAPSHOTS, .kind = MAPFS_KIND_SNAPSHOT, .offset = 1}, &value,
+              sizeof(value.snapshot) + 4);
 }
 
 static void break_item(Build *build) {
@@ -143,6 +149,20 @@ static struct mapfs_disk_extent *find_extent(Build *build) {
 
 static void age_extent(Build *build) {
     find_extent(build)->birth_generation = mapfs_le64_store(BUILD_GENERATION + 1);
+}
+
+/* Blocks that are counted as if another file had them too. */
+static void miscount_shared(Build *build) {
+    struct mapfs_disk_shared shared = {.n_blocks = mapfs_le64_store(2), .n_refs = mapfs_le32_store(2)};
+
+    build->superblock.feature_incompat = mapfs_le64_store(MAPFS_FEATURE_INCOMPAT_SHARED);
+    find_extent(build)->flags = mapfs_le32_store(MAPFS_EXTENT_SHARED);
+    build_put(build, (MapfsKey){.object = MAPFS_OBJECT_SHARED, .kind = MAPFS_KIND_SHARED, .offset = BUILD_FIRST_DATA},
+              &shared, sizeof(shared));
+}
+
+static void share_without_feature(Build *build) {
+    find_extent(build)->flags = mapfs_le32_store(MAPFS_EXTENT_SHARED);
 }
 
 static void miscount_blocks(Build *build) {
@@ -440,7 +460,7 @@ static void unknown_slot(MapfsImage *image) {
     struct mapfs_disk_superblock *other = image_block(image, 0);
 
     memcpy(other, image_superblock(image), sizeof(*other));
-    other->feature_incompat = mapfs_le64_store(1);
+    other->feature_incompat = mapfs_le64_store(UINT64_C(1) << 40);
     mapfs_superblock_seal(other);
 }
 
@@ -515,6 +535,8 @@ static const Mutation mutations[] = {
     {MAPFS_PROBLEM_BITMAP, NULL, break_bitmap},
     {MAPFS_PROBLEM_GROUP_OUTSIDE, add_group_outside, NULL},
     {MAPFS_PROBLEM_GROUP_FREE, NULL, miscount_group},
+    {MAPFS_PROBLEM_SHARED_COUNT, miscount_shared, NULL},
+    {MAPFS_PROBLEM_SHARED_FEATURE, share_without_feature, NULL},
     {MAPFS_PROBLEM_PENDING_YOUNG, hasten_pending, NULL},
     {MAPFS_PROBLEM_COUNT_FREE, NULL, miscount_free},
     {MAPFS_PROBLEM_COUNT_PENDING, NULL, miscount_pending},

@@ -365,7 +365,8 @@ static void test_wrong_fields_of_data_items_are_damage(void **state) {
     ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.n_blocks = mapfs_le32_store(0));
     ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.n_blocks = mapfs_le32_store(MAPFS_EXTENT_BLOCKS_MAX + 1));
     ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.key.offset = (MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT) - 3);
-    ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.flags = mapfs_le32_store(MAPFS_EXTENT_SHARED));
+    ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.flags = mapfs_le32_store(4));
+    ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.flags = mapfs_le32_store(MAPFS_EXTENT_FLAGS_KNOWN));
     ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.birth_generation = mapfs_le64_store(0));
     ASSERT_REFUSED(MAPFS_KIND_EXTENT, item.value.extent.reserved = mapfs_le64_store(1));
     ASSERT_REFUSED(MAPFS_KIND_DIRENT, item.key.offset = 15);
@@ -713,6 +714,34 @@ static void test_rename_records_have_a_whiteout_or_none(void **state) {
     assert_int_equal(mapfs_record_check(&record, sizeof(record)), -EUCLEAN);
 }
 
+static void test_clone_records_name_two_ranges_apart(void **state) {
+    const uint64_t end = MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT;
+    struct mapfs_disk_record_clone valid = {
+        .header = {.len_bytes = mapfs_le32_store(sizeof(valid)), .type = mapfs_le16_store(MAPFS_RECORD_CLONE)},
+        .source = mapfs_le64_store(9),
+        .ino = mapfs_le64_store(9),
+        .logical = mapfs_le64_store(10),
+        .n_blocks = mapfs_le64_store(10)};
+    struct mapfs_disk_record_clone clone = valid;
+
+    (void)state;
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), 0);
+    clone.logical = mapfs_le64_store(9);
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), -EUCLEAN);
+    clone.source = mapfs_le64_store(8);
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), 0);
+    clone.logical = mapfs_le64_store(end - 10);
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), 0);
+    clone.logical = mapfs_le64_store(end - 9);
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), -EUCLEAN);
+    clone = valid;
+    clone.source_logical = mapfs_le64_store(UINT64_MAX);
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), -EUCLEAN);
+    clone = valid;
+    clone.flags = mapfs_le32_store(4);
+    assert_int_equal(mapfs_record_check(&clone, sizeof(clone)), -EUCLEAN);
+}
+
 /* Whatever the bytes and their length, nothing past them is read (address sanitizers watch). */
 static void test_random_records_are_judged_without_harm(void **state) {
     uint64_t random = UINT64_C(88172645463325252);
@@ -731,7 +760,7 @@ static void test_random_records_are_judged_without_harm(void **state) {
         }
         n_words = 3 + (unsigned)(random >> 7) % 10;
         header = (struct mapfs_disk_record){.len_bytes = mapfs_le32_store(n_words * 8),
-                                            .type = mapfs_le16_store((uint16_t)(round % 13))};
+                                            .type = mapfs_le16_store((uint16_t)(round % 24))};
         memcpy(words, &header, sizeof(header));
         (void)!mapfs_record_check(words, n_words * 8 < sizeof(words) ? n_words * 8 : sizeof(words));
     }
@@ -761,6 +790,7 @@ int main(void) {
         cmocka_unit_test(test_valid_batches_pass),
         cmocka_unit_test(test_batches_out_of_the_chain_are_damage),
         cmocka_unit_test(test_rename_records_have_a_whiteout_or_none),
+        cmocka_unit_test(test_clone_records_name_two_ranges_apart),
         cmocka_unit_test(test_random_records_are_judged_without_harm),
     };
 

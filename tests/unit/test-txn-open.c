@@ -140,7 +140,7 @@ static void test_newer_slot_of_another_version_is_not_overlooked(void **state) {
     assert_int_equal(store_add(fixture->store, 10), 0);
     assert_int_equal(mapfs_store_sync(fixture->store), 0);
     newest = slot_of_generation(fixture, store_status(fixture->store).durable.n);
-    newest->feature_incompat = mapfs_le64_store(1);
+    newest->feature_incompat = mapfs_le64_store(UINT64_C(1) << 40);
     mapfs_superblock_seal(newest);
     assert_int_equal(open_only(fixture->image, false), -EOPNOTSUPP);
     newest->feature_incompat = mapfs_le64_store(0);
