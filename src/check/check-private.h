@@ -10,6 +10,7 @@
 #include "check/check.h"
 #include "check/used.h"
 #include "check/vector.h"
+#include "check/walk.h"
 #include "format/items.h"
 #include "format/node.h"
 #include "format/superblock.h"
@@ -86,14 +87,6 @@ typedef struct {
     uint64_t xattr_base, xattr_left; /* offset of chunk 0; bytes still to come */
     unsigned xattr_next;             /* chunk expected next */
 } MapfsCheckCurrent;
-
-/* An item of the tree, well formed by itself; the value is a copy. */
-typedef struct {
-    uint64_t block; /* of its leaf */
-    MapfsKey key;
-    const void *value;
-    size_t value_len;
-} MapfsCheckItem;
 
 typedef struct {
     MapfsImage *image;

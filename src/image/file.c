@@ -226,6 +226,17 @@ static void file_drop(MapfsImage *image, MapfsRun run) {
                         POSIX_FADV_DONTNEED);
 }
 
+/* Where the host cannot tell, all is data. */
+static uint64_t file_next_data(MapfsImage *image, uint64_t block) {
+    FileImage *file = file_of(image);
+    off_t at = (off_t)(file->offset_bytes + (block << MAPFS_BLOCK_SHIFT));
+    off_t found = file->is_device ? at : lseek(file->channels[MAPFS_SYNC_DATA].fd, at, SEEK_DATA);
+
+    if (found < 0)
+        return errno == ENXIO ? image->n_blocks : block;
+    return MAPFS_MIN(((uint64_t)found - file->offset_bytes) >> MAPFS_BLOCK_SHIFT, image->n_blocks);
+}
+
 /* Opening and closing */
 
 static void file_set_finishing(MapfsImage *image, bool finishing) {
@@ -259,6 +270,7 @@ static const MapfsImageOps file_ops = {
     .start_write = file_start_write,
     .read_ahead = file_read_ahead,
     .drop = file_drop,
+    .next_data = file_next_data,
     .host_free = file_host_free,
     .host_allocated = file_host_allocated,
     .set_finishing = file_set_finishing,

@@ -75,6 +75,12 @@ void mapfs_image_drop(MapfsImage *image, MapfsRun run) {
         image->ops->drop(image, run);
 }
 
+uint64_t mapfs_image_next_data(MapfsImage *image, uint64_t block) {
+    if (block >= image->n_blocks)
+        return image->n_blocks;
+    return image->ops->next_data ? image->ops->next_data(image, block) : block;
+}
+
 uint64_t mapfs_image_host_free(MapfsImage *image) {
     return image->ops->host_free(image);
 }

@@ -33,6 +33,7 @@ typedef struct {
     void (*start_write)(MapfsImage *image, MapfsRun run);
     void (*read_ahead)(MapfsImage *image, MapfsRun run);
     void (*drop)(MapfsImage *image, MapfsRun run);
+    uint64_t (*next_data)(MapfsImage *image, uint64_t block); /* NULL where there are no holes */
     uint64_t (*host_free)(MapfsImage *image);
     uint64_t (*host_allocated)(MapfsImage *image);
     void (*set_finishing)(MapfsImage *image, bool finishing); /* NULL where there is no lock */
@@ -114,6 +115,9 @@ int mapfs_image_discard(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
 void mapfs_image_start_write(MapfsImage *image, MapfsRun run);
 void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run);
 void mapfs_image_drop(MapfsImage *image, MapfsRun run);
+
+/* The first block from this one on that the host may have bytes for: those before it are zeros. n_blocks when there is none. */
+uint64_t mapfs_image_next_data(MapfsImage *image, uint64_t block);
 
 /* True when reading the run would not wait for the host, as far as that can be told (a file that may not be written looks
  * resident always). */

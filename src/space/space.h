@@ -29,6 +29,11 @@ void mapfs_space_free(MapfsSpace *space);
 /* Tells the bitmap of a group as the tree has it. -EUCLEAN when the numbers make no sense. */
 int mapfs_space_add_group(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap, uint32_t n_free) MAPFS_MUST_USE;
 
+/* Instead of it: which blocks of a group are taken, in host order, 504 words. A `bitmap` with an address says just the same, else the group counts
+ * as changed. Before anything is handed out, once a group, and for all groups that have an item. */
+int mapfs_space_preset_group(MapfsSpace *space, uint64_t group, const uint64_t *words,
+                             MapfsNodeRef bitmap) MAPFS_MUST_USE;
+
 /* Blocks that a data run wants, and what must stay behind for nodes. */
 typedef struct {
     MapfsBlock goal;   /* 0: anywhere */
