@@ -174,6 +174,7 @@ static int create_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, cons
     struct mapfs_disk_inode parent;
     MapfsDirent dirent;
     CreateRecord record;
+    MapfsIno ino;
     int r = mapfs_dir_load(fs, name->parent, &parent);
 
     if (r < 0)
@@ -182,7 +183,10 @@ static int create_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, cons
     r = mapfs_dirent_lookup(fs, name, &dirent);
     if (r != 0)
         return r < 0 ? r : -EEXIST;
-    create_build(name, new_inode, &parent, mapfs_txn_next_ino(txn).n, &record);
+    r = mapfs_txn_next_ino(txn, &ino);
+    if (r < 0)
+        return r;
+    create_build(name, new_inode, &parent, ino.n, &record);
     return create_run(fs, txn, &record, ret_attr);
 }
 
@@ -207,11 +211,14 @@ static int tmpfile_locked(MapfsFs *fs, MapfsTxn *txn, uint64_t dir, const MapfsN
     const MapfsName unnamed = {.parent = 0, .name = "", .name_len = 0};
     struct mapfs_disk_inode parent;
     CreateRecord record;
+    MapfsIno ino;
     int r = mapfs_dir_load(fs, dir, &parent);
 
+    if (r == 0)
+        r = mapfs_txn_next_ino(txn, &ino);
     if (r < 0)
         return r;
-    create_build(&unnamed, new_inode, &parent, mapfs_txn_next_ino(txn).n, &record);
+    create_build(&unnamed, new_inode, &parent, ino.n, &record);
     return create_run(fs, txn, &record, ret_attr);
 }
 

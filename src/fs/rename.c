@@ -55,12 +55,18 @@ static void rename_build(const RenameRequest *request, uint64_t ino, uint64_t re
 }
 
 /* A whiteout gets the group that any new inode in `dir` gets. */
-static void rename_add_whiteout(MapfsTxn *txn, const MapfsNewInode *whiteout, const struct mapfs_disk_inode *dir,
-                                struct mapfs_disk_record_rename *rename) {
+static int rename_add_whiteout(MapfsTxn *txn, const MapfsNewInode *whiteout, const struct mapfs_disk_inode *dir,
+                               struct mapfs_disk_record_rename *rename) {
+    MapfsIno ino;
+    int r = mapfs_txn_next_ino(txn, &ino);
+
+    if (r < 0)
+        return r;
     rename->flags = mapfs_le32_store(MAPFS_RENAME_WHITEOUT);
-    rename->whiteout = mapfs_le64_store(mapfs_txn_next_ino(txn).n);
+    rename->whiteout = mapfs_le64_store(ino.n);
     rename->whiteout_uid = mapfs_le32_store(whiteout->uid);
     rename->whiteout_gid = mapfs_le32_load(dir->mode) & S_ISGID ? dir->gid : mapfs_le32_store(whiteout->gid);
+    return 0;
 }
 
 /* Parents that are no directories have no entries either: say which it is. */
@@ -95,7 +101,9 @@ static int rename_locked(MapfsFs *fs, MapfsTxn *txn, const RenameRequest *reques
         return 0;
     rename_build(request, old.ino, found ? new.ino : 0, &record);
     if (request->whiteout)
-        rename_add_whiteout(txn, request->whiteout, &dir, &record.rename);
+        r = rename_add_whiteout(txn, request->whiteout, &dir, &record.rename);
+    if (r < 0)
+        return r;
     return mapfs_record_run(fs, txn, &record.rename.header);
 }
 

@@ -156,9 +156,10 @@ void mapfs_txn_free(MapfsTxn *txn, MapfsRun run);
 /* What the transaction changes needs this incompat feature: the superblock of its checkpoint will say so. Tree locked. */
 void mapfs_txn_need_feature(MapfsTxn *txn, uint64_t incompat);
 
-/* The next log sequence number; the number for a new inode. Tree locked. */
+/* The next log sequence number. Tree locked. */
 uint64_t mapfs_txn_next_lsn(MapfsTxn *txn);
-MapfsIno mapfs_txn_next_ino(MapfsTxn *txn);
+/* The number for a new inode: 0, or -ENOSPC when all have been given out. Tree locked. */
+int mapfs_txn_next_ino(MapfsTxn *txn, MapfsIno *ret_ino) MAPFS_MUST_USE;
 /* Changes the count of inodes. Tree locked. */
 void mapfs_txn_count_inodes(MapfsTxn *txn, int delta);
 

@@ -256,8 +256,11 @@ uint64_t mapfs_txn_next_lsn(MapfsTxn *txn) {
     return ++txn->store->lsn;
 }
 
-MapfsIno mapfs_txn_next_ino(MapfsTxn *txn) {
-    return (MapfsIno){txn->store->next_ino++};
+int mapfs_txn_next_ino(MapfsTxn *txn, MapfsIno *ret_ino) {
+    if (txn->store->next_ino >= MAPFS_INO_LIMIT)
+        return -ENOSPC;
+    *ret_ino = (MapfsIno){txn->store->next_ino++};
+    return 0;
 }
 
 void mapfs_txn_count_inodes(MapfsTxn *txn, int delta) {

@@ -129,10 +129,39 @@ static void test_extents_outside_the_image_are_damage(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fs_fixture_setup, abandon)
 
+/* As a hand may set it: no inode number is left, and all else goes on. */
+static void test_inode_numbers_that_are_used_up_are_enospc(void **state) {
+    FsFixture *fixture = *state;
+    MapfsFs *fs = fixture->fs;
+    MapfsAttr attr;
+
+    (void)fs_make(fs, ROOT, "before", 0100644);
+    assert_int_equal(mapfs_fs_close(fs), 0);
+    for (uint64_t slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
+        struct mapfs_disk_superblock *superblock = mapfs_image_writable(fixture->image, (MapfsRun){{slot}, 1});
+
+        superblock->next_ino = mapfs_le64_store(MAPFS_INO_LIMIT - 1);
+        mapfs_superblock_seal(superblock);
+    }
+    assert_int_equal(mapfs_fs_open(fixture->image, &(MapfsStoreOptions){0}, &fixture->fs), 0);
+    fs = fixture->fs;
+    (void)fs_make(fs, ROOT, "last", 0100644);
+    assert_int_equal(fs_create(fs, ROOT, "one more", 0100644), -ENOSPC);
+    assert_int_equal(mapfs_fs_tmpfile(fs, ROOT, &(MapfsNewInode){.mode = 0100600}, &attr), -ENOSPC);
+    assert_int_equal(mapfs_fs_rename_whiteout(fs, &(MapfsName){ROOT, "last", 4}, &(MapfsName){ROOT, "new", 3}, 0,
+                                              &(MapfsNewInode){.mode = 0020000}),
+                     -ENOSPC);
+    assert_int_equal(fs_unlink(fs, ROOT, "before"), 0);
+    assert_int_equal(mapfs_fs_sync(fs), 0);
+    assert_int_equal(fs_rename(fs, fs_at(ROOT, "last"), fs_at(ROOT, "new"), 0), 0);
+    assert_int_equal(mapfs_fs_sync(fs), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_content_longer_than_its_file_is_damage),
         TEST(test_extents_outside_the_image_are_damage),
+        TEST(test_inode_numbers_that_are_used_up_are_enospc),
     };
 
     return cmocka_run_group_tests_name("fs-damage", tests, NULL, NULL);

@@ -390,6 +390,7 @@ static void test_unnamed_file_is_an_orphan_until_it_is_adopted(void **state) {
     } adopt = {.name = {.parent = mapfs_le64_store(ROOT), .name_len = 4}};
     struct mapfs_disk_orphan orphan;
     uint64_t file, ino;
+    MapfsIno next;
     MapfsTxn txn;
 
     memcpy(adopt.name.name, "born", 4);
@@ -397,7 +398,8 @@ static void test_unnamed_file_is_an_orphan_until_it_is_adopted(void **state) {
     mapfs_record_init(&adopt.name.header, MAPFS_RECORD_ADOPT, sizeof(adopt.name) + 4, mapfs_fs_now());
     assert_int_equal(mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 12, &txn), 0);
     mapfs_txn_lock(&txn);
-    file = mapfs_txn_next_ino(&txn).n;
+    assert_int_equal(mapfs_txn_next_ino(&txn, &next), 0);
+    file = next.n;
     create.ino = mapfs_le64_store(file);
     adopt.name.ino = mapfs_le64_store(file);
     assert_int_equal(mapfs_record_check(&create, sizeof(create)), 0);

@@ -245,11 +245,12 @@ static void test_torn_newest_slot_leaves_the_state_before(void **state) {
 static void test_counters_survive(void **state) {
     StoreFixture *fixture = *state;
     MapfsTxn txn;
-    uint64_t ino, lsn;
+    MapfsIno ino, next;
+    uint64_t lsn;
 
     assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
     mapfs_txn_lock(&txn);
-    ino = mapfs_txn_next_ino(&txn).n;
+    assert_int_equal(mapfs_txn_next_ino(&txn, &ino), 0);
     lsn = mapfs_txn_next_lsn(&txn);
     mapfs_txn_count_inodes(&txn, 2);
     mapfs_txn_count_inodes(&txn, -1);
@@ -258,7 +259,8 @@ static void test_counters_survive(void **state) {
     assert_int_equal(store_status(fixture->store).n_inodes, 2);
     assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
     mapfs_txn_lock(&txn);
-    assert_int_equal(mapfs_txn_next_ino(&txn).n, ino + 1);
+    assert_int_equal(mapfs_txn_next_ino(&txn, &next), 0);
+    assert_int_equal(next.n, ino.n + 1);
     assert_int_equal(mapfs_txn_next_lsn(&txn), lsn + 1);
     mapfs_txn_count_inodes(&txn, -1);
     mapfs_txn_end(&txn);
