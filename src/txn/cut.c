@@ -17,6 +17,8 @@
 
 /* An ordinary cut needs three or four. */
 #define CUT_ROUNDS_MAX 64u
+/* A run of a pending free counts its blocks in 32 bits. */
+#define PENDING_RUN_BLOCKS_MAX (UINT64_C(1) << 31)
 
 static int cut_pending_item(MapfsStore *store, const MapfsRun *runs, guint n_runs) {
     struct mapfs_disk_pending_run value[MAPFS_PENDING_RUNS_MAX];
@@ -44,6 +46,7 @@ static int cut_pending(MapfsStore *store) {
         return 0;
     if (mapfs_store_runs_join(freed) > 0)
         return mapfs_damage(0, "image", "the same block was freed twice");
+    mapfs_store_runs_split(freed, PENDING_RUN_BLOCKS_MAX);
     for (guint i = 0; i < freed->len && r == 0; i += n_runs) {
         n_runs = MAPFS_MIN(freed->len - i, MAPFS_PENDING_RUNS_MAX);
         r = cut_pending_item(store, &g_array_index(freed, MapfsRun, i), n_runs);

@@ -109,6 +109,9 @@ static inline void *store_block(const MapfsStore *store, MapfsBlock address) {
     return store->image->alias + (address.n << MAPFS_BLOCK_SHIFT);
 }
 
+/* log.c: 0, or -EOPNOTSUPP when the log holds changes that the superblock does not; with a note. */
+int mapfs_store_check_log(const MapfsStore *store) MAPFS_MUST_USE;
+
 /* nodes.c: where the tree's nodes come from. */
 extern const MapfsTreeStoreOps mapfs_store_tree_ops;
 /* A new node or bitmap block, noted as born, its bytes undefined. Tree locked. */

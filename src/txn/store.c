@@ -15,6 +15,8 @@
 #define RESERVE_BLOCKS_MIN 96u
 #define RESERVE_BLOCKS_MAX 4096u
 #define RESERVE_SHARE 32u
+/* A superblock whose counters are not below this leaves a writer no room to count on. */
+#define COUNTER_LIMIT_WRITE (MAPFS_COUNTER_LIMIT - (UINT64_C(1) << 48))
 
 /* --- the superblock --- */
 
@@ -77,6 +79,13 @@ int mapfs_superblock_load(const MapfsImage *image, struct mapfs_disk_superblock 
     return 0;
 }
 
+/* True while its counters leave room for all that a mount could ever count. */
+static bool superblock_counts_on(const struct mapfs_disk_superblock *superblock) {
+    return mapfs_le64_load(superblock->generation) < COUNTER_LIMIT_WRITE &&
+           mapfs_le64_load(superblock->epoch) < COUNTER_LIMIT_WRITE &&
+           mapfs_le64_load(superblock->lsn) < COUNTER_LIMIT_WRITE;
+}
+
 static int superblock_fits(const MapfsStore *store) {
     uint64_t n_blocks = mapfs_le64_load(store->superblock.n_blocks);
 
@@ -89,6 +98,10 @@ static int superblock_fits(const MapfsStore *store) {
         (mapfs_le64_load(store->superblock.feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN)) {
         (void)mapfs_damage(0, "superblock", "has features that this version can only read (ro_compat 0x%lx)",
                            (unsigned long)mapfs_le64_load(store->superblock.feature_ro_compat));
+        return -EROFS;
+    }
+    if (!store->options.read_only && !superblock_counts_on(&store->superblock)) {
+        (void)mapfs_damage(0, "superblock", "its counters are at their end: the image can only be read");
         return -EROFS;
     }
     return 0;
@@ -205,6 +218,8 @@ static int store_setup(MapfsStore *store) {
     if (r < 0)
         return r;
     r = mapfs_store_load(store);
+    if (r == 0)
+        r = mapfs_store_check_log(store);
     if (r < 0 || store->options.read_only)
         return r;
     r = settle_image(store);

@@ -106,6 +106,10 @@ static void test_superblock_fields_out_of_range_are_damage(void **state) {
         uint64_t value;
     } wrong[] = {
         WRONG(generation, 0),
+        WRONG(generation, MAPFS_COUNTER_LIMIT),
+        WRONG(generation, UINT64_MAX),
+        WRONG(epoch, MAPFS_COUNTER_LIMIT),
+        WRONG(lsn, UINT64_MAX),
         WRONG(n_blocks, MAPFS_IMAGE_BLOCKS_MIN - 1),
         WRONG(n_blocks, MAPFS_IMAGE_BLOCKS_MAX + 1),
         WRONG(log_start, 1),
