@@ -49,6 +49,13 @@ int mapfs_extent_drop(MapfsTxn *txn, uint64_t ino, uint64_t first, uint64_t end,
 int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_units,
                            uint64_t *ret_dropped) MAPFS_MUST_USE;
 
+/* Takes the blocks [first, end) out of an extent that the file has: what is left of it stays, before and after. Nothing is freed. Tree locked. */
+int mapfs_extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, uint64_t first,
+                     uint64_t end) MAPFS_MUST_USE;
+
+/* The file's blocks of `extent`, which lie there already in unwritten extents, become this extent. Tree locked. -EUCLEAN if they do not. */
+int mapfs_extent_convert(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent) MAPFS_MUST_USE;
+
 /* How far mapfs_extent_drop() comes from `first` with n_units units, at least one step: shortens *end. Tree held. */
 int mapfs_extent_reach(MapfsTree *tree, uint64_t ino, uint64_t first, unsigned n_units, uint64_t *end) MAPFS_MUST_USE;
 

@@ -105,7 +105,7 @@ int mapfs_fs_sync(MapfsFs *fs) {
     return mapfs_store_sync(fs->store);
 }
 
-/* Blocks that the host can still give to the image, with those that it has given already and that are free in it. */
+/* Blocks that the host can still give to the image, with those that it has given already and that are free in it or will be. */
 static uint64_t host_available(MapfsFs *fs, const MapfsStoreStatus *status) {
     MapfsImage *image = mapfs_store_image(fs->store);
     uint64_t host_free = mapfs_image_host_free(image), allocated, used;

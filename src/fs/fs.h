@@ -188,6 +188,19 @@ int mapfs_fs_write(MapfsFs *fs, uint64_t ino, uint64_t offset, const void *data,
 /* Copies out; >= 0 bytes (short at the end of the file) or -errno. len up to INT_MAX. */
 int mapfs_fs_read(MapfsFs *fs, uint64_t ino, uint64_t offset, void *buffer, size_t len) MAPFS_MUST_USE;
 
+/* Blocks and zeros, as fallocate(2) with the flags of Linux: 0 or KEEP_SIZE preallocate (unwritten extents, which read as zeros; whole or not
+ * at all), PUNCH | KEEP_SIZE makes a hole, ZERO with or without KEEP_SIZE makes a range read as zeros and keeps blocks for it. Large holes and zeroed
+ * ranges go in steps: one that fails, or is cut short by a crash, may have cleared a part of the range. -EFBIG, -ENODEV (not a regular file), -EISDIR,
+ * -EOPNOTSUPP (other modes), -EINVAL (no length). */
+#define MAPFS_ALLOCATE_KEEP_SIZE 1u
+#define MAPFS_ALLOCATE_PUNCH 2u
+#define MAPFS_ALLOCATE_ZERO 16u
+int mapfs_fs_allocate(MapfsFs *fs, uint64_t ino, unsigned mode, MapfsIoRange range) MAPFS_MUST_USE;
+
+/* The first byte at or after `offset` that is data, or that is in a hole (at the end of the file is one). -ENXIO: past the end, or no data. */
+typedef enum { MAPFS_SEEK_DATA, MAPFS_SEEK_HOLE } MapfsSeek;
+int mapfs_fs_seek(MapfsFs *fs, uint64_t ino, uint64_t offset, MapfsSeek what, uint64_t *ret_offset) MAPFS_MUST_USE;
+
 /* Copies a part of a file into another, or into a part of the same that lies apart: whole blocks are shared from then on. What is copied is one
  * step, as much as fits into one: *ret_len bytes, less than asked for where the step is too small or the file ends, 0 at its end.
  * `flags` as of write_begin. -EINVAL (no regular file, or the parts overlap), -EISDIR, -EFBIG, -ENOSPC, -ESTALE. */

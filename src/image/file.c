@@ -315,6 +315,7 @@ static int file_open_locked(FileImage *file, const char *path, const MapfsImageO
     r = path_check_type(path, may_create, &file->is_device);
     if (r < 0)
         return r;
+    file->image.on_device = file->is_device;
     if (may_create && !file->is_device)
         first_flags |= O_CREAT;
     /* Locks belong to a device's node, of which there may be several; this to the device, and it keeps out a mount by the kernel too.
@@ -327,7 +328,6 @@ static int file_open_locked(FileImage *file, const char *path, const MapfsImageO
     if (data->fd < 0)
         return -errno;
     /* Through /proc the second open is of the same file even if the name was replaced meanwhile; without /proc by name. */
-    file->image.on_device = file->is_device;
     char self[64];
     (void)g_snprintf(self, sizeof(self), "/proc/self/fd/%d", data->fd);
     meta->fd = open(self, flags);

@@ -48,8 +48,8 @@ struct MapfsImage {
     uint64_t n_blocks;
     uint64_t reserved_bytes; /* address space of each mapping; what is past n_blocks is room for growth */
     MapfsFaults *faults;     /* NULL when not known to the SIGBUS handler */
-    int error;               /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
     bool on_device;          /* the host is a block device, not a filesystem */
+    int error;               /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
 };
 
 /* How a file or device is opened. */
@@ -79,6 +79,9 @@ int mapfs_image_open_buffer(void *buffer, uint64_t n_blocks, MapfsImage **ret_im
 /* Who holds the writer's lock of the image at this path and offset: 1 and the pid (0 when it cannot be told, as for another pid
  * namespace), 0 for nobody, or -errno. */
 int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) MAPFS_MUST_USE;
+
+/* Whether the writer of the image is gone, has said that it is finishing, or is dying: 1, 0 for a live one, or -errno. */
+int mapfs_image_is_leaving(const char *path, uint64_t offset_bytes) MAPFS_MUST_USE;
 
 /* While true, other openers with wait_ms wait rather than fail at once: set when an unmount has begun (a lock byte, like the
  * writer's own). They also wait for a holder that is dying, and give any holder a third of a second to say that it is

@@ -146,6 +146,20 @@ int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) {
     return 1;
 }
 
+int mapfs_image_is_leaving(const char *path, uint64_t offset_bytes) {
+    MapfsHolder holder = {0};
+    int fd, r;
+
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    r = mapfs_lock_query(fd, offset_bytes, &holder);
+    (void)close(fd); /* was only read */
+    if (r < 0)
+        return r;
+    return !holder.held || mapfs_holder_is_leaving(&holder);
+}
+
 /* Reads a small file of /proc whole, with a zero behind it. */
 static int proc_read(int pid, const char *name, char *buffer, size_t size) {
     char path[64];

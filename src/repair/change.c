@@ -8,6 +8,15 @@
 
 #include "repair/repair-private.h"
 
+/* Items read or changed until the pages of the image are let go: a few hundred MiB of nodes. */
+#define DROP_STEPS 1048576u
+
+/* Lets go of the image's pages now and then: a tree that is read and written from end to end would else fill the memory. */
+static void pages_drop(MapfsRepair *repair) {
+    if (++repair->n_steps % DROP_STEPS == 0)
+        mapfs_image_drop(repair->image, (MapfsRun){{0}, repair->n_blocks});
+}
+
 /* One change of the tree: an insert or a new value, or, without value, a removal. */
 static int change(MapfsRepair *repair, MapfsKey key, const void *value, size_t value_len) {
     MapfsTxn txn;
@@ -23,6 +32,7 @@ static int change(MapfsRepair *repair, MapfsKey key, const void *value, size_t v
         r = mapfs_tree_remove(repair->tree, key);
     mapfs_txn_end(&txn);
     repair->n_changes++;
+    pages_drop(repair);
     return r == -ENOENT ? 0 : r;
 }
 
@@ -60,6 +70,7 @@ int mapfs_repair_read(MapfsRepair *repair, RepairReader *reader) {
 
     if (reader->is_at_end)
         return 0;
+    pages_drop(repair);
     if (reader->has_begun && reader->n_changes == repair->n_changes)
         r = mapfs_cursor_next(&reader->cursor, &item);
     else

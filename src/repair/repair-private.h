@@ -84,6 +84,7 @@ typedef struct {
     MapfsStore *store;
     MapfsTree *tree;
     uint64_t n_changes; /* of the tree, so far */
+    uint64_t n_steps;   /* items read or changed */
     MapfsVector inodes; /* RepairInode */
     MapfsVector names;  /* RepairName */
     uint64_t next_ino, n_items_estimate;

@@ -32,6 +32,8 @@ static const char help[] = "Usage: mapfs umount MOUNTPOINT\n"
 #define POLL_MS 10
 /* How often it is asked whether somebody else has the mount. Not at once: a container may just be ending. */
 #define ELSEWHERE_LOOK_S 3
+/* How long the kernel and the daemon's threads may take until the daemon says that it is finishing. */
+#define HELD_LOOK_S 10
 
 /* What is known of a mount before it goes. */
 typedef struct {
@@ -107,8 +109,14 @@ static int fusermount_run(const char *point) {
 
 static bool umount_detach(const Umount *umount) {
     const char *point = umount->entry.point;
+    g_autofree char *overlay = NULL;
     int r;
 
+    /* The kernel would unmount this, and the daemon would go on without an end for the overlay alone. */
+    if (mapfs_mount_lookup_overlay(point, &overlay) == 1) {
+        mapfs_complain(program, "%s: busy: the overlay at %s has a layer there; unmount that first", point, overlay);
+        return false;
+    }
     r = umount2(point, UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
     if (r == -EPERM) {
         r = fusermount_run(point);
@@ -151,6 +159,17 @@ static bool umount_is_elsewhere(const Umount *umount) {
     return true;
 }
 
+/* A daemon that has not begun to finish by now has not been told to: something that no mount table shows has the filesystem still. */
+static bool umount_is_held(const Umount *umount) {
+    if (!umount->is_read_only && mapfs_image_is_leaving(umount->entry.source, umount->offset_bytes) != 0)
+        return false;
+    mapfs_complain(program,
+                   "%s: everything is durable, but the daemon goes on: the kernel keeps the filesystem for something "
+                   "else, such as an overlay on it or a mount namespace that cannot be seen from here",
+                   umount->given);
+    return true;
+}
+
 /* There is no limit as long as it is the disk that takes its time. False after a message. */
 static bool umount_wait(const Umount *umount) {
     MapfsProgress progress;
@@ -166,7 +185,7 @@ static bool umount_wait(const Umount *umount) {
         if (now < next_look)
             continue;
         next_look = now + ELSEWHERE_LOOK_S * G_USEC_PER_SEC;
-        if (umount_is_elsewhere(umount)) {
+        if (umount_is_elsewhere(umount) || (now > start + HELD_LOOK_S * G_USEC_PER_SEC && umount_is_held(umount))) {
             mapfs_progress_clear(&progress);
             return false;
         }

@@ -27,6 +27,7 @@
 #include "damage.h"
 #include "format/node.h"
 #include "format/superblock.h"
+#include "image/recording.h"
 #include "manifest.h"
 #include "repair/repair.h"
 
@@ -42,13 +43,13 @@
 
 typedef struct {
     uint64_t n_images, seed, first;
-    bool is_verbose;
+    bool is_verbose, crashes;
 } MendOptions;
 
 /* Where children tell how far they are; shared. */
 typedef struct {
     uint64_t image; /* at work now */
-    uint64_t n_clean, n_repaired, n_refused, n_full, n_older, n_scans, n_compared, n_inodes, n_rounds;
+    uint64_t n_clean, n_repaired, n_refused, n_full, n_older, n_scans, n_compared, n_inodes, n_rounds, n_crashes;
 } MendProgress;
 
 typedef struct {
@@ -73,6 +74,7 @@ typedef struct {
         bool is_sealed; /* looks right by itself */
     } damaged[DAMAGED_MAX];
     unsigned n_damaged;
+    bool went_back; /* a repair that was cut may have published the state before */
     GArray *named; /* Named: inodes that the repair spoke of */
 } Mend;
 
@@ -140,6 +142,7 @@ static void damage(Mend *mend, Random *random) {
     uint64_t n = 1 + random_below(random, 6);
 
     mend->n_damaged = 0;
+    mend->went_back = false;
     for (uint64_t i = 0; i < n; i++)
         damage_once(mend, random, checksum_seed);
     if (random_below(random, 32) == 0) /* a file cut short */
@@ -192,7 +195,7 @@ static bool is_comparable(const Mend *mend, const MapfsRepairReport *report) {
         if (mend->damaged[i].block < MAPFS_SUPERBLOCK_SLOTS ||
             (mend->damaged[i].is_sealed && is_index(mend->base, mend->damaged[i].block)))
             return false;
-    return !report->used_older;
+    return !report->used_older && !mend->went_back;
 }
 
 static bool compare(Mend *mend) {
@@ -289,6 +292,55 @@ static bool refused(Mend *mend, int r) {
     return fail(mend, "the repair was refused", mapfs_damage_last());
 }
 
+/* --- crashes --- */
+
+/* A power cut while a sync is asked for. */
+typedef struct {
+    MapfsRecording *recording;
+    Random *random;
+    uint8_t *disk;   /* what it leaves */
+    uint64_t n_left; /* syncs until then */
+    bool is_cut;
+} Crash;
+
+static int crash_sync(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {
+    Crash *crash = user;
+
+    (void)channel;
+    (void)runs;
+    (void)n_runs;
+    if (crash->n_left-- > 0 || crash->is_cut)
+        return 0;
+    crash->is_cut = true;
+    mapfs_recording_build(crash->recording, (MapfsCrashStrategy)random_below(crash->random, MAPFS_CRASH_N_STRATEGIES),
+                          random_next(crash->random), crash->disk);
+    return 0;
+}
+
+/* Repairs a recording of the damaged image and puts what a power cut amid that left into the place of the image. What this repair said stays
+ * said: it may have been published already. */
+static bool crash_leave(Mend *mend, Random *random) {
+    const MapfsRepairOptions options = {.said = said, .user = mend};
+    Crash crash = {.random = random, .disk = damage_block(mend->image, 0), .n_left = random_below(random, 9)};
+    const MapfsRecordingHooks hooks = {.sync_begin = crash_sync, .user = &crash};
+    MapfsRepairReport report;
+    MapfsImage *image;
+    int r;
+
+    if (mapfs_recording_open(IMAGE_BLOCKS, &crash.recording) < 0)
+        return fail(mend, "no memory for a recording", "");
+    image = mapfs_recording_image(crash.recording);
+    mapfs_recording_load(crash.recording, mend->before);
+    mapfs_recording_set_hooks(crash.recording, &hooks);
+    r = mapfs_repair_run(image, &options, &report);
+    mapfs_image_close(image);
+    mend->progress->n_crashes += crash.is_cut;
+    mend->went_back = report.used_older;
+    /* When it was refused, or was done before the cut, the image is damaged as it was. */
+    (void)r;
+    return true;
+}
+
 static bool one_image(Mend *mend) {
     Random random = {.state = (mend->options->seed * UINT64_C(0x9e3779b97f4a7c15)) ^ (mend->progress->image << 20 | 1)};
     const MapfsRepairOptions options = {.said = said, .user = mend};
@@ -313,9 +365,11 @@ static bool one_image(Mend *mend) {
     }
     if (mend->image->n_blocks > 0)
         memcpy(mend->before, damage_block(mend->image, 0), mend->image->n_blocks * MAPFS_BLOCK_SIZE);
+    if (mend->options->crashes && mend->image->n_blocks == IMAGE_BLOCKS && !crash_leave(mend, &random))
+        return false;
     r = mapfs_repair_run(mend->image, &options, &report);
     if (r < 0)
-        return refused(mend, r);
+        return mend->options->crashes || refused(mend, r);
     /* As the command does: what one round turns up the next one mends. */
     for (unsigned i = 1; i < ROUNDS_MAX && mapfs_check_run(mend->image, &check_options, &found) == 0; i++) {
         bool used_older = report.used_older;
@@ -407,11 +461,10 @@ static void bases_make(Mend *mend) {
 }
 
 static MendOptions options_parse(int argc, char **argv) {
-    static const struct option options[] = {{"images", required_argument, NULL, 'n'},
-                                            {"seed", required_argument, NULL, 's'},
-                                            {"first", required_argument, NULL, 'f'},
-                                            {"verbose", no_argument, NULL, 'v'},
-                                            {0}};
+    static const struct option options[] = {
+        {"images", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, 's'},
+        {"first", required_argument, NULL, 'f'},  {"crash", no_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},      {0}};
     MendOptions result = {.n_images = 10000, .seed = 1};
     int option;
 
@@ -426,6 +479,8 @@ static MendOptions options_parse(int argc, char **argv) {
             result.seed = number;
         else if (option == 'f')
             result.first = number;
+        else if (option == 'c')
+            result.crashes = true;
         else
             result.is_verbose = true;
     }
@@ -462,9 +517,9 @@ int main(int argc, char **argv) {
     free(mend.before);
     printf("%" PRIu64 " had no problem; %" PRIu64 " repaired, %" PRIu64 " of them from the state before, %" PRIu64
            " by a scan; %" PRIu64 " refused, %" PRIu64 " of them for want of space; %" PRIu64 " compared, %" PRIu64
-           " inodes; %" PRIu64 " further rounds\n",
+           " inodes; %" PRIu64 " further rounds; %" PRIu64 " power cuts\n",
            progress->n_clean, progress->n_repaired, progress->n_older, progress->n_scans, progress->n_refused,
-           progress->n_full, progress->n_compared, progress->n_inodes, progress->n_rounds);
+           progress->n_full, progress->n_compared, progress->n_inodes, progress->n_rounds, progress->n_crashes);
     printf("%" PRIu64 " images, %" PRIu64 " failures\n", progress->image - options.first, n_failures);
     return n_failures > 0;
 }

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A mount namespace of a test's own, with the helpers of the build under test in /sbin, where mount(8) looks for them.
 
+They are scripts there: mount(8) is set-user-ID, which ends the fixed address layout that a sanitizer needs.
+
 /etc and /dev/fuse are the test's own there, too: it may write /etc/fstab, add users, and close the device to them. The
 machine itself is not changed.
 """
@@ -14,15 +16,18 @@ import pytest
 from helpers.commands import run
 from helpers.mounts import daemons_of, wait_for
 
-_SETUP = """
+_SETUP = r"""
 base=$1 build=$2
 mkdir "$base"
 mount -t tmpfs -o mode=755 none "$base"
 mkdir "$base/sbin" "$base/old" "$base/run"
 mount --bind /usr/sbin "$base/old"
 ln -s "$base"/old/* "$base/sbin/"
-ln -sf "$build/mapfs" "$base/sbin/mount.mapfs"
-ln -sf "$build/mapfs" "$base/sbin/mount.fuse.mapfs"
+for name in mount.mapfs mount.fuse.mapfs; do
+    rm -f "$base/sbin/$name"
+    printf '#!/bin/sh\nexec setarch --addr-no-randomize %s "$@"\n' "$build/$name" >"$base/sbin/$name"
+    chmod 755 "$base/sbin/$name"
+done
 mount --bind "$base/sbin" /usr/sbin
 cp -a /etc "$base/etc"
 mount --bind "$base/etc" /etc
