@@ -178,7 +178,7 @@ static int map_check(const Record *record) {
         return record_damage("block", block);
     if (mapfs_le32_load(map.extent_flags) & ~MAPFS_EXTENT_UNWRITTEN)
         return record_damage("extent's flags field", mapfs_le32_load(map.extent_flags));
-    if (mapfs_le32_load(map.flags) & ~MAPFS_WRITE_KNOWN)
+    if (mapfs_le32_load(map.flags) & ~(MAPFS_WRITE_KNOWN | MAPFS_WRITE_CONVERT))
         return record_damage("flags field", mapfs_le32_load(map.flags));
     if (mapfs_le32_load(map.reserved) != 0)
         return record_damage("reserved", mapfs_le32_load(map.reserved));
@@ -215,6 +215,28 @@ static int clone_check(const Record *record) {
         return record_damage("flags field", mapfs_le32_load(clone.flags));
     if (mapfs_le32_load(clone.reserved) != 0)
         return record_damage("reserved", mapfs_le32_load(clone.reserved));
+    return 0;
+}
+
+static int punch_check(const Record *record) {
+    const uint64_t n_file_blocks = MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT;
+    struct mapfs_disk_record_punch punch;
+    int r;
+
+    r = record_check_length(record, sizeof(punch), 0);
+    if (r < 0)
+        return r;
+    memcpy(&punch, record->bytes, sizeof(punch));
+    if (!ino_is_valid(mapfs_le64_load(punch.ino)))
+        return record_damage("inode", mapfs_le64_load(punch.ino));
+    if (mapfs_le64_load(punch.logical) > n_file_blocks)
+        return record_damage("block in the file", mapfs_le64_load(punch.logical));
+    if (mapfs_le64_load(punch.n_blocks) > n_file_blocks - mapfs_le64_load(punch.logical))
+        return record_damage("number of blocks", mapfs_le64_load(punch.n_blocks));
+    if (mapfs_le32_load(punch.flags) & ~MAPFS_WRITE_KNOWN)
+        return record_damage("flags field", mapfs_le32_load(punch.flags));
+    if (mapfs_le32_load(punch.reserved) != 0)
+        return record_damage("reserved", mapfs_le32_load(punch.reserved));
     return 0;
 }
 
@@ -292,6 +314,7 @@ static const struct {
     [MAPFS_RECORD_TRUNCATE] = {sizeof(struct mapfs_disk_record_truncate), truncate_check},
     [MAPFS_RECORD_RECLAIM] = {sizeof(struct mapfs_disk_record_reclaim), reclaim_check},
     [MAPFS_RECORD_ADOPT] = {sizeof(struct mapfs_disk_record_name), name_check},
+    [MAPFS_RECORD_PUNCH] = {sizeof(struct mapfs_disk_record_punch), punch_check},
     [MAPFS_RECORD_CLONE] = {sizeof(struct mapfs_disk_record_clone), clone_check},
 };
 

@@ -41,7 +41,7 @@ _Static_assert(sizeof(struct mapfs_disk_batch) == 128, "batch");
 #define MAPFS_RECORD_TRUNCATE 9u
 #define MAPFS_RECORD_RECLAIM 10u
 #define MAPFS_RECORD_ADOPT 11u
-
+#define MAPFS_RECORD_PUNCH 12u
 #define MAPFS_RECORD_CLONE 14u
 
 /* The longest record: an xattr of 64 KiB with its name. */
@@ -153,9 +153,11 @@ _Static_assert(sizeof(struct mapfs_disk_record_xattr) == 48, "xattr record");
 #define MAPFS_WRITE_STRIP 1u    /* suid, sgid (with group execute) and security.capability go */
 #define MAPFS_WRITE_NO_TIMES 2u /* times stay: moves of data that no program sees */
 #define MAPFS_WRITE_KNOWN (MAPFS_WRITE_STRIP | MAPFS_WRITE_NO_TIMES)
+#define MAPFS_WRITE_CONVERT \
+    4u /* of MAP alone: the blocks are the file's there already, unwritten, and become written */
 
 /* File data at home in new blocks: blocks logical .. logical + n_blocks - 1 of the file now lie at block .., whatever lay there
- * before is freed. n_blocks 0: data was stored into blocks that the file has; size and times alone change. */
+ * before is freed (or converted, see above). n_blocks 0: data was stored into blocks that the file has; size and times alone change. */
 struct mapfs_disk_record_map {
     struct mapfs_disk_record header;
     struct mapfs_le64 ino;
@@ -185,6 +187,17 @@ struct mapfs_disk_record_clone {
 };
 _Static_assert(sizeof(struct mapfs_disk_record_clone) == 80, "clone");
 
+/* A hole: what the file has in its blocks logical .. logical + n_blocks - 1 is freed. Size and inline data stay. */
+struct mapfs_disk_record_punch {
+    struct mapfs_disk_record header;
+    struct mapfs_le64 ino;
+    struct mapfs_le64 logical;
+    struct mapfs_le64 n_blocks;
+    struct mapfs_le32 flags; /* MAPFS_WRITE_* */
+    struct mapfs_le32 reserved;
+};
+_Static_assert(sizeof(struct mapfs_disk_record_punch) == 56, "punch");
+
 /* The whole content of a file that lies in the tree. */
 struct mapfs_disk_record_inline {
     struct mapfs_disk_record header;
@@ -196,8 +209,8 @@ struct mapfs_disk_record_inline {
 };
 _Static_assert(sizeof(struct mapfs_disk_record_inline) == 40, "inline");
 
-/* A new size. Extents at and after the cut, the first block that lies wholly past `size`, are freed: at once as far as the bound goes, the
- * rest by RECLAIM records (the inode is an orphan with that cut until then). A size within a block needs a MAP record before it that
+/* A new size. If it is not above the old one, extents at and after the cut, the first block that lies wholly past `size`, are freed: at once as
+ * far as the bound goes, the rest by RECLAIM records (the inode is an orphan with that cut until then). A size within a block needs a MAP record before it that
  * moves the block, unless the block is not sealed. */
 struct mapfs_disk_record_truncate {
     struct mapfs_disk_record header;

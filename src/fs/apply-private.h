@@ -50,8 +50,9 @@ int mapfs_apply_xattr(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record
 
 int mapfs_apply_clone(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 
-/* data-apply.c, truncate.c, reclaim.c */
+/* data-apply.c, allocate-apply.c, truncate.c, reclaim.c */
 int mapfs_apply_map(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
+int mapfs_apply_punch(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_reclaim(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;

@@ -38,6 +38,10 @@ static int map_blocks(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record
     uint64_t n_freed;
     int r;
 
+    if (mapfs_le32_load(map->flags) & MAPFS_WRITE_CONVERT) {
+        r = mapfs_extent_convert(txn, ino, &extent);
+        return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+    }
     r = mapfs_extent_drop(txn, ino, extent.logical, extent.logical + extent.n_blocks, &n_freed);
     if (r < 0)
         return mapfs_apply_broken(fs, r);

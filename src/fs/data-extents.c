@@ -93,8 +93,7 @@ static int extent_replace(MapfsTree *tree, uint64_t ino, const MapfsExtent *exte
     return mapfs_tree_replace(tree, mapfs_extent_key(ino, extent->logical), &value, sizeof(value));
 }
 
-/* Takes the middle [first, end) out of one extent: what is left of it stays, before and after. */
-static int extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, uint64_t first, uint64_t end) {
+int mapfs_extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, uint64_t first, uint64_t end) {
     MapfsExtent head = *extent, tail = *extent;
     int r;
 
@@ -125,7 +124,7 @@ static int extent_drop_part(MapfsTxn *txn, uint64_t ino, const MapfsExtent *exte
     uint64_t first = extent->logical + (part->run.start.n - extent->block);
     int r;
 
-    r = extent_cut(tree, ino, extent, first, first + part->run.n_blocks);
+    r = mapfs_extent_cut(tree, ino, extent, first, first + part->run.n_blocks);
     if (r < 0)
         return r;
     if (part->n_refs > 1)

@@ -59,6 +59,13 @@ int mapfs_extent_any_shared(MapfsTree *tree, uint64_t ino, uint64_t first, unsig
 /* Marks an extent of the file as one whose blocks others may refer to. Tree locked. */
 int mapfs_extent_set_shared(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent) MAPFS_MUST_USE;
 
+/* Takes the blocks [first, end) out of an extent that the file has: what is left of it stays, before and after. Nothing is freed. Tree locked. */
+int mapfs_extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, uint64_t first,
+                     uint64_t end) MAPFS_MUST_USE;
+
+/* The file's blocks of `extent`, which lie there already in unwritten extents, become this extent. Tree locked. -EUCLEAN if they do not. */
+int mapfs_extent_convert(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent) MAPFS_MUST_USE;
+
 /* Adds an extent where the file has none, joined with the one before if they are one run of the same birth. Tree locked. */
 int mapfs_extent_add(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent) MAPFS_MUST_USE;
 

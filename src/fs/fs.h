@@ -198,6 +198,20 @@ typedef struct {
 } MapfsCopyRange;
 int mapfs_fs_copy_range(MapfsFs *fs, const MapfsCopyRange *range, unsigned flags, uint64_t *ret_len) MAPFS_MUST_USE;
 
+/* Blocks and zeros, as fallocate(2) with the flags of Linux: 0 or KEEP_SIZE preallocate (unwritten extents, which read as zeros; whole or not
+ * at all), PUNCH | KEEP_SIZE makes a hole, ZERO with or without KEEP_SIZE makes a range read as zeros and keeps blocks for it. Large holes and zeroed
+ * ranges go in steps: one that fails, or is cut short by a crash, may have cleared a part of the range. -EFBIG, -ENODEV (not a regular file), -EISDIR,
+ * -EOPNOTSUPP (other modes), -EINVAL (no length). */
+#define MAPFS_ALLOCATE_KEEP_SIZE 1u
+#define MAPFS_ALLOCATE_PUNCH 2u
+#define MAPFS_ALLOCATE_ZERO 16u
+#define MAPFS_ALLOCATE_KILL_PRIV 0x80000000u /* strip suid, sgid and security.capability */
+int mapfs_fs_allocate(MapfsFs *fs, uint64_t ino, unsigned mode, MapfsIoRange range) MAPFS_MUST_USE;
+
+/* The first byte at or after `offset` that is data, or that is in a hole (at the end of the file is one). -ENXIO: past the end, or no data. */
+typedef enum { MAPFS_SEEK_DATA, MAPFS_SEEK_HOLE } MapfsSeek;
+int mapfs_fs_seek(MapfsFs *fs, uint64_t ino, uint64_t offset, MapfsSeek what, uint64_t *ret_offset) MAPFS_MUST_USE;
+
 /* --- the whole --- */
 typedef struct {
     uint64_t n_blocks, n_free, n_available; /* of 4096 bytes; available leaves the reserve out and looks at the host */

@@ -16,6 +16,7 @@ static const ApplyFunction apply_functions[] = {
     [MAPFS_RECORD_MAP] = mapfs_apply_map,           [MAPFS_RECORD_INLINE] = mapfs_apply_inline,
     [MAPFS_RECORD_TRUNCATE] = mapfs_apply_truncate, [MAPFS_RECORD_RECLAIM] = mapfs_apply_reclaim,
     [MAPFS_RECORD_ADOPT] = mapfs_apply_adopt,       [MAPFS_RECORD_CLONE] = mapfs_apply_clone,
+    [MAPFS_RECORD_PUNCH] = mapfs_apply_punch,
 };
 
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {

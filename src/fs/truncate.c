@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Setting a file's size. The size changes at once; extents past it are freed in bounded steps, the inode being an orphan with a
- * cut until the last is gone, and nothing makes it longer before. */
+ * cut until the last is gone, and nothing makes it longer before. A file that grows keeps what was preallocated past its end. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -49,6 +49,7 @@ int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_rec
     uint64_t ino = mapfs_le64_load(truncate->ino);
     uint32_t flags = mapfs_le32_load(truncate->flags);
     struct mapfs_disk_inode inode;
+    bool grows;
     int r;
 
     r = mapfs_inode_load(tree, ino, &inode);
@@ -61,8 +62,9 @@ int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_rec
         if (r < 0)
             return r;
     }
+    grows = mapfs_le64_load(truncate->size) > mapfs_le64_load(inode.size);
     inode.size = truncate->size;
-    r = truncate_tail(fs, txn, ino, &inode);
+    r = grows ? 0 : truncate_tail(fs, txn, ino, &inode);
     if (r < 0)
         return mapfs_apply_broken(fs, r);
     if (!(flags & MAPFS_WRITE_NO_TIMES))

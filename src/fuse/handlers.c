@@ -38,7 +38,7 @@ static void handle_init(void *user, struct fuse_conn_info *connection) {
 }
 
 /* What is missing is answered with ENOSYS by libfuse: open, opendir, flush, release (see above), access (default_permissions), locks (the kernel's
- * own), and fallocate and lseek, for which the kernel falls back. */
+ * own). */
 const struct fuse_lowlevel_ops mapfs_handlers = {
     .init = handle_init,
     .lookup = mapfs_handle_lookup,
@@ -60,6 +60,8 @@ const struct fuse_lowlevel_ops mapfs_handlers = {
     .read = mapfs_handle_read,
     .write_buf = mapfs_handle_write_buf,
     .copy_file_range = mapfs_handle_copy_file_range,
+    .fallocate = mapfs_handle_fallocate,
+    .lseek = mapfs_handle_lseek,
     .fsync = mapfs_handle_fsync,
     .fsyncdir = mapfs_handle_fsync,
     .readdir = mapfs_handle_readdir,

@@ -89,6 +89,11 @@ void mapfs_handle_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 void mapfs_handle_copy_file_range(fuse_req_t req, fuse_ino_t from_ino, off_t from_offset, struct fuse_file_info *from,
                                   fuse_ino_t to_ino, off_t to_offset, struct fuse_file_info *to, size_t len, int flags);
 
+/* allocate.c */
+void mapfs_handle_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t len,
+                            struct fuse_file_info *fi);
+void mapfs_handle_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi);
+
 /* xattr.c */
 void mapfs_handle_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, const char *value, size_t size, int flags);
 void mapfs_handle_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);

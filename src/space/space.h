@@ -40,6 +40,9 @@ typedef struct {
 /* Takes 1 to wish->n_blocks contiguous blocks, with host blocks behind them. -ENOSPC, -EUCLEAN. */
 int mapfs_space_allocate(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsRun *ret_run) MAPFS_MUST_USE;
 
+/* Gets host blocks for a run that is taken already and has never been stored into. -ENOSPC, -EUCLEAN when it is not taken. */
+int mapfs_space_back(MapfsSpace *space, MapfsRun run) MAPFS_MUST_USE;
+
 /* Claims n blocks for nodes beside all claims so far and n_keep: 0, or -ENOSPC and nothing is claimed. */
 int mapfs_space_claim(MapfsSpace *space, uint64_t n_blocks, uint64_t n_keep) MAPFS_MUST_USE;
 void mapfs_space_unclaim(MapfsSpace *space, uint64_t n_blocks);

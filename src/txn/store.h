@@ -146,7 +146,12 @@ static inline bool mapfs_txn_unsealed(const MapfsTxn *txn, MapfsEpoch birth) {
 #endif
 }
 
-/* Memory of data blocks to store into: only blocks allocated by this transaction, or unsealed ones. NULL when the run
+/* The same for blocks of an unwritten extent, which are the file's already: they get host blocks. The caller then either lets a record refer to them as
+ * written, or forgets what was stored into them. No lock needed. -ENOSPC (of the host), -EUCLEAN (they are not taken, or outside). */
+int mapfs_txn_fill(MapfsTxn *txn, MapfsRun run) MAPFS_MUST_USE;
+void mapfs_txn_forget(MapfsTxn *txn, MapfsRun run);
+
+/* Memory of data blocks to store into: only blocks allocated or to be filled by this transaction, or unsealed ones. NULL when the run
  * leaves the image. Notes the run as to be synced by the next checkpoint. */
 void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run);
 

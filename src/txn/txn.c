@@ -193,16 +193,25 @@ int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRu
     return mapfs_space_allocate(txn->store->space, &wish, ret_run);
 }
 
-void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run) {
-    MapfsStore *store = txn->store;
-    int r;
+int mapfs_txn_fill(MapfsTxn *txn, MapfsRun run) {
+    return mapfs_space_back(txn->store->space, run);
+}
 
-    /* The checkpoint must not promise what they hold: they may be handed out again while it counts. */
+void mapfs_txn_forget(MapfsTxn *txn, MapfsRun run) {
+    MapfsStore *store = txn->store;
+
+    /* The checkpoint must not promise what they hold: they may be stored into again while it counts. */
     pthread_mutex_lock(&store->data_mutex);
     mapfs_store_runs_subtract(store->data, run);
     store->n_behind = 0;
     pthread_mutex_unlock(&store->data_mutex);
-    r = mapfs_space_release(store->space, run);
+}
+
+void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run) {
+    int r;
+
+    mapfs_txn_forget(txn, run);
+    r = mapfs_space_release(txn->store->space, run);
     (void)r; /* nothing has ever referred to them; that they are taken is known, so it cannot fail */
 }
 

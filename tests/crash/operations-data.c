@@ -58,8 +58,7 @@ static size_t pick_len(Stage *stage) {
     }
 }
 
-/* A place in or after a file, often beside an edge of something. */
-static uint64_t pick_offset(Stage *stage, uint64_t size) {
+uint64_t stage_pick_offset(Stage *stage, uint64_t size) {
     Random *random = &stage->random;
 
     switch (random_below(random, 32)) {
@@ -143,7 +142,7 @@ void stage_write(Stage *stage) {
     ModelInode *inode = random_once_in(&stage->random, 50) ? stage_pick_inode(stage) : stage_pick_file(stage);
 
     if (inode)
-        write_at(stage, inode, pick_offset(stage, inode->attr.size), pick_len(stage));
+        write_at(stage, inode, stage_pick_offset(stage, inode->attr.size), pick_len(stage));
 }
 
 /* Also within the last block of a file that is durable: it stays where it is then. */
@@ -255,7 +254,7 @@ void stage_read(Stage *stage) {
 
     if (!inode)
         return;
-    offset = pick_offset(stage, inode->attr.size);
+    offset = stage_pick_offset(stage, inode->attr.size);
     len = pick_len(stage);
     expected = offset < inode->attr.size ? (size_t)MAPFS_MIN(len, inode->attr.size - offset) : 0;
     stage_note(stage, "read %" PRIu64 " at %" PRIu64 " len %zu", inode->attr.ino, offset, len);

@@ -18,6 +18,7 @@ Stage *stage_new(uint64_t seed, const StageProfile *profile) {
     stage->random.state = seed;
     stage->profile = profile;
     stage->note = g_string_new(NULL);
+    stage->between = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     stage->failure = g_string_new(NULL);
     return stage;
 }
@@ -27,6 +28,7 @@ void stage_free(Stage *stage) {
         return;
     g_free(stage->held.expected);
     g_string_free(stage->note, TRUE);
+    g_array_unref(stage->between);
     g_string_free(stage->failure, TRUE);
     g_free(stage);
 }
@@ -292,7 +294,12 @@ static const Operation operations[N_CLASSES][CLASS_MAX] = {
                      {stage_link, 4},
                      {stage_rename, 8}},
     [CLASS_REMOVAL] = {{stage_unlink, 10}, {stage_forget, 3}, {stage_empty, 1}, {stage_reclaim, 2}, {stage_lookup, 2}},
-    [CLASS_DATA] = {{stage_write, 10}, {stage_append, 4}, {stage_truncate, 3}, {stage_read, 1}},
+    [CLASS_DATA] = {{stage_write, 10},
+                    {stage_append, 4},
+                    {stage_truncate, 3},
+                    {stage_read, 1},
+                    {stage_allocate, 6},
+                    {stage_seek, 1}},
     [CLASS_ATTRIBUTES] = {{stage_setattr, 4}, {stage_lookup, 1}},
     [CLASS_XATTRS] = {{stage_setxattr, 3}, {stage_removexattr, 1}},
 };

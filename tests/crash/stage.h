@@ -46,7 +46,9 @@ typedef struct {
     unsigned n_full; /* operations that met a full image */
     StageHeld held;
     StageStripe stripe;
-    GString *note;    /* the operation at hand */
+    GString *note; /* the operation at hand */
+    GArray *
+        between; /* sums of the states that a power cut within it may leave, besides the one before and the one after */
     GString *failure; /* empty while all is well */
     /* Called between the stores of a write and its commit; NULL for nothing. */
     void (*midway)(void *user);
@@ -99,6 +101,8 @@ ModelInode *stage_pick_file(Stage *stage);
 ModelInode *stage_pick_inode(Stage *stage);
 ModelEntry *stage_pick_entry(Stage *stage);
 void stage_pick_name(Stage *stage, StageName *ret_name);
+/* A place in or after a file, often beside an edge of something. */
+uint64_t stage_pick_offset(Stage *stage, uint64_t size);
 
 /* The operations. */
 void stage_create(Stage *stage);
@@ -117,6 +121,8 @@ void stage_stripe(Stage *stage);
 void stage_truncate(Stage *stage);
 void stage_empty(Stage *stage);
 void stage_read(Stage *stage);
+void stage_allocate(Stage *stage);
+void stage_seek(Stage *stage);
 void stage_setattr(Stage *stage);
 void stage_setxattr(Stage *stage);
 void stage_removexattr(Stage *stage);

@@ -49,7 +49,13 @@ static void log_add(World *world, const char *text) {
 
 static void push_state(World *world) {
     guint n_deltas = world->stage->model->deltas->len;
+    GArray *between = world->stage->between;
 
+    for (guint i = 0; i < between->len; i++) {
+        g_array_append_val(world->states, g_array_index(between, uint64_t, i));
+        g_array_append_val(world->marks, n_deltas); /* of the state after it: near enough to say what differs */
+    }
+    g_array_set_size(between, 0);
     g_array_append_val(world->states, world->stage->model->sum);
     g_array_append_val(world->marks, n_deltas);
 }
