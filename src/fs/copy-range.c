@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "fs/data-private.h"
+#include "fs/flags-private.h"
 
 /* Fewer blocks are copied: counting them costs more. */
 #define SHARE_BLOCKS_MIN 4u
@@ -68,6 +69,8 @@ static int copy_load(Copy *copy) {
     r = file_load(mapfs_store_tree(store), range->from_ino, &copy->source_size, &copy->from_inline);
     if (r == 0)
         r = file_load(mapfs_store_tree(store), range->to_ino, &copy->size_before, &copy->to_inline);
+    if (r == 0)
+        r = mapfs_flags_check_ino(mapfs_store_tree(store), range->to_ino);
     mapfs_store_read_unlock(store);
     if (r < 0)
         return r;

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "fs/data-private.h"
+#include "fs/flags-private.h"
 
 /* Runs that one write can be spread over: its blocks, and one for content that leaves the tree. */
 #define WRITE_RUNS_MAX (MAPFS_IO_LEN_MAX / MAPFS_BLOCK_SIZE + 2u)
@@ -32,6 +33,7 @@ struct MapfsWriteState {
     uint64_t ino, offset, size_before, size_after;
     size_t len;
     unsigned flags; /* MAPFS_WRITE_* of records */
+    bool appends;
     MapfsTxn txn;
     bool is_inline;
     size_t inline_len;                          /* content in the tree before */
@@ -373,6 +375,8 @@ static int begin_state(MapfsWriteState *state) {
     r = mapfs_inode_load(mapfs_store_tree(store), state->ino, &inode);
     if (r == 0 && !S_ISREG(mapfs_le32_load(inode.mode)))
         r = S_ISDIR(mapfs_le32_load(inode.mode)) ? -EISDIR : -EINVAL;
+    if (r == 0)
+        r = mapfs_flags_check_write(&inode, state->offset + state->len, state->appends);
     state->inline_len = 0;
     if (r == 0 && mapfs_le64_load(inode.n_blocks) == 0)
         r = mapfs_inline_load(mapfs_store_tree(store), state->ino, mapfs_le64_load(inode.size), state->inline_bytes);
@@ -419,6 +423,7 @@ int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned
     state->offset = range.offset;
     state->len = range.len;
     state->flags = flags & MAPFS_WRITE_FLAG_KILL_PRIV ? MAPFS_WRITE_STRIP : 0;
+    state->appends = flags & MAPFS_WRITE_FLAG_APPEND;
     mapfs_inode_lock(fs, ino);
     r = mapfs_fs_finish_truncate(fs, ino);
     if (r == 0)

@@ -86,6 +86,9 @@ static inline bool mapfs_inode_in_use(MapfsFs *fs, uint64_t ino) {
 /* mapfs_txn_begin() that makes room: on -ENOSPC it waits for what can be freed (mapfs_fs_make_room()) and tries
  * again. The caller may hold inode locks, and nothing below. */
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
+/* The same for mapfs_txn_begin_more(). */
+int mapfs_fs_begin_more(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, unsigned n_blocks,
+                        MapfsTxn *ret_txn) MAPFS_MUST_USE;
 
 /* Fills in a record's header; the body's bytes past the struct are the caller's, who also zeroes what is reserved.
  * `len_bytes` is rounded up to a multiple of 8, and the bytes so added are set to zero. */
@@ -103,9 +106,10 @@ int mapfs_record_apply(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
 
 /* --- attributes.c, truncate.c --- */
 
-/* Changes attributes other than the size, as `mask` says; MAPFS_ATTR_CHANGES changes of items. Tree locked. */
+/* Changes attributes other than the size, as `mask` says; the inode's flags have been asked. Tree locked. */
 int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) MAPFS_MUST_USE;
-#define MAPFS_ATTR_CHANGES 3u /* the inode, and once more with a capability that goes */
+/* How many changes of items that is: the inode, once more with a capability that goes, and the access control list. */
+unsigned mapfs_attr_changes(unsigned mask);
 
 /* Sets the size of a regular file to attr->size, mtime and ctime (also when the size stays), and in the same step the other attributes of
  * `mask`. MAPFS_SET_KILL_PRIV is done with the size. Takes the inode lock. -EISDIR, -EINVAL (not a regular file), -EFBIG, -ENOSPC,

@@ -32,6 +32,8 @@ typedef struct {
     struct timespec atime, mtime, ctime, btime;
     uint32_t mode, uid, gid, nlink;
     uint32_t rdev_major, rdev_minor;
+    uint32_t project;
+    uint32_t reserved; /* 0: two of the same inode are the same bytes */
 } MapfsAttr;
 
 /* Opens the filesystem of an image that the caller keeps open until after close; options and errors as
@@ -73,6 +75,9 @@ int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) MAPFS_MUST_
 #define MAPFS_SET_ATIME_NOW 128u
 #define MAPFS_SET_MTIME_NOW 256u
 #define MAPFS_SET_KILL_PRIV 512u /* strip suid, sgid and security.capability */
+/* What chattr(1) and project numbers are for; who may, is the caller's to ask. Flags forbid changes (-EPERM): see flags-private.h. */
+#define MAPFS_SET_FLAGS 1024u
+#define MAPFS_SET_PROJECT 2048u
 int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr,
                      MapfsAttr *ret_attr) MAPFS_MUST_USE;
 
@@ -85,7 +90,8 @@ typedef struct {
 } MapfsName;
 
 typedef struct {
-    uint32_t mode;     /* type and permissions, umask already applied */
+    uint32_t mode;     /* type and permissions */
+    uint32_t umask;    /* permissions that go, unless the directory has a default access control list */
     uint32_t uid, gid; /* gid is replaced by the parent's when that is setgid; a directory then gets the bit too */
     uint32_t rdev_major, rdev_minor;
     const char *target; /* of a symlink, else NULL */
@@ -134,9 +140,13 @@ typedef struct {
 /* Entries from there on, "." and ".." first. */
 int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, const MapfsDirScan *scan) MAPFS_MUST_USE;
 
-/* --- extended attributes (full names) --- */
+/* --- extended attributes (full names) ---
+ *
+ * POSIX access control lists are extended attributes too, system.posix_acl_access and system.posix_acl_default: they must be valid (-EINVAL), and an
+ * access list changes the mode, as the mode's changes change it. */
 #define MAPFS_XATTR_FLAG_CREATE 1u /* as XATTR_* of Linux */
 #define MAPFS_XATTR_FLAG_REPLACE 2u
+#define MAPFS_XATTR_FLAG_KILL_SGID 4u /* with an access list: the mode loses setgid */
 typedef struct {
     const void *bytes;
     size_t len;
@@ -175,6 +185,7 @@ typedef struct {
     MapfsWriteState *state;
 } MapfsWrite;
 #define MAPFS_WRITE_FLAG_KILL_PRIV 1u
+#define MAPFS_WRITE_FLAG_APPEND 2u /* the file was opened with O_APPEND: goes on past the end of an append-only one */
 typedef struct {
     uint64_t offset; /* bytes */
     size_t len;

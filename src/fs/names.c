@@ -5,6 +5,7 @@
 
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
+#include "fs/flags-private.h"
 
 /* The record with room for the longest name. */
 typedef union {
@@ -96,11 +97,21 @@ static int link_record_type(MapfsFs *fs, uint64_t ino) {
     struct mapfs_disk_inode inode;
     int r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, &inode);
 
+    if (r == 0)
+        r = mapfs_flags_check_change(&inode);
     if (r < 0)
         return r;
     if (mapfs_le32_load(inode.nlink) > 0)
         return (int)MAPFS_RECORD_LINK;
     return mapfs_inode_in_use(fs, ino) ? (int)MAPFS_RECORD_ADOPT : -ENOENT;
+}
+
+/* What is wrong with the directory otherwise, applying the record finds out. */
+static int link_check_dir(MapfsFs *fs, uint64_t dir) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_inode_load(mapfs_store_tree(fs->store), dir, &inode);
+
+    return r == 0 ? mapfs_flags_check_append(&inode) : 0;
 }
 
 static int link_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, uint64_t ino, MapfsAttr *ret_attr) {
@@ -111,6 +122,9 @@ static int link_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, uint64
     if (r < 0)
         return r;
     record_build((uint16_t)r, name, ino, &record);
+    r = link_check_dir(fs, name->parent);
+    if (r < 0)
+        return r;
     r = mapfs_record_run(fs, txn, &record.name.header);
     if (r < 0)
         return r;
@@ -143,7 +157,7 @@ int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret
 /* --- unlink, rmdir --- */
 
 static int unlink_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, bool dir) {
-    struct mapfs_disk_inode inode;
+    struct mapfs_disk_inode parent, inode;
     MapfsDirent dirent;
     NameRecord record;
     int r = mapfs_dirent_lookup(fs, name, &dirent);
@@ -157,6 +171,11 @@ static int unlink_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, bool
         return r;
     if (mapfs_inode_is_dir(&inode) != dir)
         return dir ? -ENOTDIR : -EISDIR;
+    r = mapfs_dir_load(fs, name->parent, &parent);
+    if (r == 0)
+        r = mapfs_flags_check_unlink(&parent, &inode);
+    if (r < 0)
+        return r;
     record_build(MAPFS_RECORD_UNLINK, name, dirent.ino, &record);
     return mapfs_record_run(fs, txn, &record.name.header);
 }

@@ -6,6 +6,7 @@
 
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
+#include "fs/flags-private.h"
 
 /* The record with room for the longest names. */
 typedef union {
@@ -64,19 +65,34 @@ static void rename_add_whiteout(MapfsTxn *txn, const MapfsNewInode *whiteout, co
 }
 
 /* Parents that are no directories have no entries either: say which it is. */
-static int dirs_validate(MapfsFs *fs, const RenameRequest *request, struct mapfs_disk_inode *ret_from) {
-    struct mapfs_disk_inode dir;
-    int r = mapfs_dir_load(fs, request->from->parent, ret_from);
+static int dirs_load(MapfsFs *fs, const RenameRequest *request, struct mapfs_disk_inode ret_dirs[2]) {
+    int r = mapfs_dir_load(fs, request->from->parent, &ret_dirs[0]);
 
-    return r < 0 ? r : mapfs_dir_load(fs, request->to->parent, &dir);
+    return r < 0 ? r : mapfs_dir_load(fs, request->to->parent, &ret_dirs[1]);
+}
+
+/* What chattr forbids: the old name goes, and so does, or a new one comes, `new` (NULL: nothing there yet). */
+static int rename_check_flags(MapfsFs *fs, const struct mapfs_disk_inode dirs[2], const MapfsDirent *old,
+                              const MapfsDirent *new) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_dirent_load_inode(fs, old, &inode);
+
+    if (r == 0)
+        r = mapfs_flags_check_unlink(&dirs[0], &inode);
+    if (r < 0)
+        return r;
+    if (!new)
+        return mapfs_flags_check_append(&dirs[1]);
+    r = mapfs_dirent_load_inode(fs, new, &inode);
+    return r < 0 ? r : mapfs_flags_check_unlink(&dirs[1], &inode);
 }
 
 static int rename_locked(MapfsFs *fs, MapfsTxn *txn, const RenameRequest *request) {
     const unsigned flags = request->flags;
-    struct mapfs_disk_inode dir;
+    struct mapfs_disk_inode dirs[2];
     MapfsDirent old, new;
     RenameRecord record;
-    int r = dirs_validate(fs, request, &dir), found;
+    int r = dirs_load(fs, request, dirs), found;
 
     if (r < 0)
         return r;
@@ -93,9 +109,12 @@ static int rename_locked(MapfsFs *fs, MapfsTxn *txn, const RenameRequest *reques
     /* Two names of one inode: POSIX wants both to stay. */
     if (found && new.ino == old.ino)
         return 0;
+    r = rename_check_flags(fs, dirs, &old, found ? &new : NULL);
+    if (r < 0)
+        return r;
     rename_build(request, old.ino, found ? new.ino : 0, &record);
     if (request->whiteout)
-        rename_add_whiteout(txn, request->whiteout, &dir, &record.rename);
+        rename_add_whiteout(txn, request->whiteout, &dirs[0], &record.rename);
     return mapfs_record_run(fs, txn, &record.rename.header);
 }
 

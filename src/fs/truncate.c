@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "fs/data-private.h"
+#include "fs/flags-private.h"
 
 /* Units of work (data-private.h) that a TRUNCATE does itself. */
 #define TRUNCATE_UNITS 64u
@@ -107,7 +108,7 @@ static int truncate_load(Truncate *truncate) {
         return r;
     if (!S_ISREG(mapfs_le32_load(truncate->inode.mode)))
         return S_ISDIR(mapfs_le32_load(truncate->inode.mode)) ? -EISDIR : -EINVAL;
-    return 0;
+    return mapfs_flags_check_change(&truncate->inode);
 }
 
 /* The content stays in the tree. */
@@ -249,7 +250,7 @@ static int truncate_once(Truncate *truncate) {
     grows = truncate->size > size_before;
     truncate->moved.n_blocks = 0;
     /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail, other attributes. */
-    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_UNITS) + MAPFS_ATTR_CHANGES;
+    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_UNITS) + mapfs_attr_changes(truncate->mask);
     if (truncate->any_shared)
         n_changes += mapfs_shared_changes_whole(1) + mapfs_shared_changes(TRUNCATE_UNITS);
     r = mapfs_txn_begin(truncate->fs->store, grows ? MAPFS_TXN_GROWS : MAPFS_TXN_FREES, n_changes, &truncate->txn);

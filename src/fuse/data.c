@@ -64,6 +64,15 @@ static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *sou
     return mapfs_fs_write_commit(fs, &write);
 }
 
+/* Pages that the kernel writes back come without the flags of the file that they were written to. With the writeback cache that is all
+ * there is, and without it they come from shared mappings, which nobody can append with. */
+static unsigned write_flags(fuse_req_t req, const struct fuse_file_info *fi) {
+    const bool cached = fi->writepage && mapfs_request_session(req)->config->cache_writeback;
+    const unsigned kill = fi->kill_suidgid ? MAPFS_WRITE_FLAG_KILL_PRIV : 0;
+
+    return kill | (fi->flags & O_APPEND || cached ? MAPFS_WRITE_FLAG_APPEND : 0);
+}
+
 void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset,
                             struct fuse_file_info *fi) {
     const size_t len = fuse_buf_size(source);
@@ -73,7 +82,7 @@ void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *
     if (r == 0 && len > MAPFS_IO_LEN_MAX)
         r = -EINVAL; /* more than INIT agreed on */
     if (r == 0)
-        r = request_write(req, ino, source, offset, fi->kill_suidgid ? MAPFS_WRITE_FLAG_KILL_PRIV : 0);
+        r = request_write(req, ino, source, offset, write_flags(req, fi));
     /* The kernel sends no FSYNC after a direct write of a file that was opened with O_SYNC. O_SYNC has the bit of O_DSYNC. */
     if (r == 0 && (fi->flags & O_DSYNC))
         r = mapfs_fs_sync(mapfs_request_session(req)->fs);

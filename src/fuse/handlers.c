@@ -5,6 +5,9 @@
  * 12 starves a deep queue. */
 #define BACKGROUND_MAX 256u
 
+/* The protocol of Linux 5.14: its kernel side of FUSE knows the ioctls for flags, which 5.13 was the first to. */
+#define FUSE_MINOR_FLAGS_CHECKED 34u
+
 static void handle_init(void *user, struct fuse_conn_info *connection) {
     MapfsSession *session = user;
     /* What libfuse asks for by itself is not repeated here. A flag that the kernel does not know stays off. */
@@ -15,6 +18,9 @@ static void handle_init(void *user, struct fuse_conn_info *connection) {
         FUSE_CAP_CACHE_SYMLINKS,
         FUSE_CAP_EXPLICIT_INVAL_DATA, /* a changed size or time is no reason to drop the page cache: the change was the kernel's own */
         FUSE_CAP_HANDLE_KILLPRIV_V2,
+        FUSE_CAP_POSIX_ACL,    /* the kernel decides by access control lists, and leaves it to us to inherit them */
+        FUSE_CAP_DONT_MASK,    /* the umask does not count where there is a default list */
+        FUSE_CAP_SETXATTR_EXT, /* a new list may cost setgid: the kernel says so */
         FUSE_CAP_EXPORT_SUPPORT, /* "." and ".." can be looked up by node alone: file handles outlive the kernel's caches */
     };
     static const uint64_t unwanted[] = {
@@ -30,6 +36,8 @@ static void handle_init(void *user, struct fuse_conn_info *connection) {
         fuse_unset_feature_flag(connection, unwanted[i]);
     if (session->config->cache_writeback)
         (void)fuse_set_feature_flag(connection, FUSE_CAP_WRITEBACK_CACHE);
+    session->tells_sgid = fuse_get_feature_flag(connection, FUSE_CAP_SETXATTR_EXT);
+    session->checks_flags = connection->proto_minor >= FUSE_MINOR_FLAGS_CHECKED;
     connection->max_write = MAPFS_IO_LEN_MAX;
     connection->max_background = BACKGROUND_MAX;
     connection->congestion_threshold = BACKGROUND_MAX * 3 / 4;

@@ -83,6 +83,10 @@ void mapfs_handle_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int
     mapfs_reply_attr(req, r, &result);
 }
 
+/* Flags of inodes have the values of STATX_ATTR_* too. */
+#define STATX_FLAGS (MAPFS_INODE_IMMUTABLE | MAPFS_INODE_APPEND | MAPFS_INODE_NODUMP)
+_Static_assert(STATX_FLAGS == (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP), "values");
+
 static struct statx_timestamp statx_time(struct timespec time) {
     return (struct statx_timestamp){.tv_sec = time.tv_sec, .tv_nsec = (uint32_t)time.tv_nsec};
 }
@@ -113,6 +117,9 @@ void mapfs_handle_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, str
         .stx_ino = stat.st_ino,
         .stx_size = (uint64_t)stat.st_size,
         .stx_blocks = (uint64_t)stat.st_blocks,
+        /* The kernel (6.18) does not look at these two yet. */
+        .stx_attributes = attr.flags & STATX_FLAGS,
+        .stx_attributes_mask = STATX_FLAGS,
         .stx_atime = statx_time(attr.atime),
         .stx_btime = statx_time(attr.btime),
         .stx_ctime = statx_time(attr.ctime),
@@ -147,26 +154,4 @@ void mapfs_handle_statfs(fuse_req_t req, fuse_ino_t ino) {
         .f_namemax = MAPFS_NAME_LEN_MAX,
     };
     (void)fuse_reply_statfs(req, &statvfs);
-}
-
-/* All commands are for the mount as a whole: only the root directory takes them. */
-void mapfs_handle_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void *arg, struct fuse_file_info *fi,
-                        unsigned flags, const void *in_buffer, size_t in_len, size_t out_len) {
-    const MapfsSessionConfig *config = mapfs_request_session(req)->config;
-    char out[16384]; /* as much as the size field of a command can say */
-    int r;
-
-    (void)arg;
-    (void)fi;
-    (void)in_buffer;
-    (void)in_len;
-    if (ino != FUSE_ROOT_ID || !(flags & FUSE_IOCTL_DIR) || !config->ioctl || out_len > sizeof out) {
-        (void)fuse_reply_err(req, ENOTTY);
-        return;
-    }
-    r = mapfs_request_result(req, config->ioctl(config->user, command, out, &out_len));
-    if (r < 0)
-        (void)fuse_reply_err(req, -r);
-    else
-        (void)fuse_reply_ioctl(req, 0, out, out_len);
 }

@@ -157,6 +157,27 @@ static void loop_wake_monitor(Loop *loop) {
     pthread_mutex_unlock(&loop->mutex);
 }
 
+/* Of struct fuse_setxattr_in, behind the request's header of 40 bytes, which begins with length and opcode. */
+#define OPCODE_SETXATTR 21u
+#define SETXATTR_FLAGS_OFFSET 48u
+#define SETXATTR_KILL_SGID 1u
+
+static _Thread_local bool setxattr_kills_sgid;
+
+static void setxattr_note(const struct fuse_buf *buffer) {
+    const uint8_t *request = buffer->mem;
+    uint32_t opcode, flags = 0;
+
+    memcpy(&opcode, request + sizeof(uint32_t), sizeof opcode);
+    if (opcode == OPCODE_SETXATTR && buffer->size >= SETXATTR_FLAGS_OFFSET + sizeof flags)
+        memcpy(&flags, request + SETXATTR_FLAGS_OFFSET, sizeof flags);
+    setxattr_kills_sgid = flags & SETXATTR_KILL_SGID;
+}
+
+bool mapfs_loop_setxattr_kills_sgid(void) {
+    return setxattr_kills_sgid;
+}
+
 /* Serves the request in the buffer. False when this worker does not lead any more. */
 static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
     Loop *loop = worker->loop;
@@ -172,6 +193,7 @@ static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
         return true;
     }
     memcpy(header, buffer->mem, sizeof header);
+    setxattr_note(buffer);
     opcode = header[1] % OPCODES;
     atomic_fetch_add(&loop->n_served, 1);
     atomic_fetch_add(&loop->n_busy, 1);

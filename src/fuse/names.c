@@ -27,6 +27,7 @@ static int request_prepare(fuse_req_t req, MapfsNewInode *new_inode) {
 
     new_inode->uid = context->uid;
     new_inode->gid = context->gid;
+    new_inode->umask = context->umask;
     return mapfs_request_may_change(req);
 }
 

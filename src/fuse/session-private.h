@@ -19,6 +19,9 @@ struct MapfsSession {
     atomic_bool is_damaged; /* damage was met, and config->damage_read_only */
     atomic_uint n_damage_logged;
     bool is_mounted; /* main thread alone */
+    /* What the kernel does, known since INIT. */
+    bool checks_flags; /* asks for a capability before it hands on a change of flags */
+    bool tells_sgid;   /* tells with an access list whether setgid must go */
 };
 
 /* The image is ours alone and every change comes through this kernel, so that what it knows stays true: a year. */
@@ -62,8 +65,6 @@ void mapfs_handle_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 void mapfs_handle_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi);
 void mapfs_handle_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct fuse_file_info *fi);
 void mapfs_handle_statfs(fuse_req_t req, fuse_ino_t ino);
-void mapfs_handle_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void *arg, struct fuse_file_info *fi,
-                        unsigned flags, const void *in_buffer, size_t in_len, size_t out_len);
 
 /* names.c */
 void mapfs_handle_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
@@ -94,6 +95,10 @@ void mapfs_handle_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name, con
 void mapfs_handle_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void mapfs_handle_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void mapfs_handle_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+
+/* ioctl.c */
+void mapfs_handle_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void *arg, struct fuse_file_info *fi,
+                        unsigned flags, const void *in_buffer, size_t in_len, size_t out_len);
 
 /* readdir.c */
 void mapfs_handle_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi);

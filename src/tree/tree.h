@@ -86,3 +86,10 @@ int mapfs_tree_remove(MapfsTree *tree, MapfsKey key) MAPFS_MUST_USE;
 /* The most blocks that one insert, replace, put or remove can allocate on this tree: every level copied and split, and a new root.
  * Joins allocate nothing. */
 unsigned mapfs_tree_change_blocks_max(const MapfsTree *tree);
+
+/* The most blocks that changes of items between two keys can allocate together, in rising order of the keys and each key once: up to n_puts (at most
+ * MAPFS_TREE_PUTS_MAX) inserts or replacements, and after them any number of removals. Every node on the ways there is copied once, however many
+ * items it holds; each put may split a leaf. 0 or -errno. */
+#define MAPFS_TREE_PUTS_MAX 48u
+int mapfs_tree_range_blocks_max(const MapfsTree *tree, MapfsKey first, MapfsKey last, unsigned n_puts,
+                                unsigned *ret_n_blocks) MAPFS_MUST_USE;

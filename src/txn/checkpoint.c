@@ -310,3 +310,16 @@ int mapfs_store_checkpoint_interval(MapfsStore *store) {
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;
 }
+
+int mapfs_store_set_label(MapfsStore *store, const char *label, size_t len) {
+    if (len > sizeof(store->superblock.label))
+        return -EINVAL;
+    if (store->options.read_only)
+        return -EROFS;
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    memset(store->superblock.label, 0, sizeof(store->superblock.label));
+    memcpy(store->superblock.label, label, len);
+    STORE_SET(store->changed, true);
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+    return mapfs_store_sync(store);
+}

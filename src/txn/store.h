@@ -62,6 +62,9 @@ int mapfs_store_make_room(MapfsStore *store) MAPFS_MUST_USE;
  * were freed but not handed back yet are left out. *ret_n_blocks: how many; on failure too. -EOPNOTSUPP: the host cannot. */
 int mapfs_store_trim(MapfsStore *store, MapfsRun range, uint64_t n_min, uint64_t *ret_n_blocks) MAPFS_MUST_USE;
 
+/* Gives the image another label of up to MAPFS_LABEL_LEN bytes, durable when this returns 0. -EINVAL for a longer one. */
+int mapfs_store_set_label(MapfsStore *store, const char *label, size_t len) MAPFS_MUST_USE;
+
 /* What the superblock in use says (a copy, as of the last durable checkpoint). */
 void mapfs_store_superblock(MapfsStore *store, struct mapfs_disk_superblock *ret_superblock);
 
@@ -119,6 +122,10 @@ typedef struct {
 /* Begins a transaction with up to `n_changes` changes of tree items (insert, replace, remove), whose blocks are claimed: none of them can then fail
  * for space. Waits while a cut is made. -ENOSPC (see mapfs_store_make_room), -EROFS, -EIO. */
 int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
+
+/* The same, and n_blocks more blocks of the tree for what is not counted by changes (mapfs_tree_range_blocks_max()). */
+int mapfs_txn_begin_more(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, unsigned n_blocks,
+                         MapfsTxn *ret_txn) MAPFS_MUST_USE;
 
 /* Takes the tree for writing. */
 void mapfs_txn_lock(MapfsTxn *txn);

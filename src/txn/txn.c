@@ -114,9 +114,14 @@ static uint64_t user_keep(const MapfsStore *store, MapfsTxnKind kind) {
     }
 }
 
-static int begin_claim(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *txn) {
+/* What is to be claimed: for changes here and there, and blocks that were counted one by one. */
+typedef struct {
+    unsigned n_changes, n_blocks;
+} Claim;
+
+static int begin_claim(MapfsStore *store, uint64_t n_keep, Claim claim, MapfsTxn *txn) {
     uint64_t keep = mapfs_store_cut_blocks(store) + n_keep;
-    unsigned n_claimed = claim_blocks(store, n_changes);
+    unsigned n_claimed = claim_blocks(store, claim.n_changes) + claim.n_blocks;
     int r;
 
     r = mapfs_space_claim(store->space, n_claimed, keep);
@@ -130,24 +135,29 @@ static int begin_claim(MapfsStore *store, uint64_t n_keep, unsigned n_changes, M
     return 0;
 }
 
-static int begin(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *ret_txn) {
+static int begin(MapfsStore *store, uint64_t n_keep, Claim claim, MapfsTxn *ret_txn) {
     int r;
 
     r = mapfs_store_error(store);
     if (r < 0)
         return r;
     gate_enter(store);
-    r = begin_claim(store, n_keep, n_changes, ret_txn);
+    r = begin_claim(store, n_keep, claim, ret_txn);
     if (r < 0)
         gate_leave(store);
     return r;
 }
 
 int mapfs_store_begin(MapfsStore *store, unsigned n_changes, MapfsTxn *ret_txn) {
-    return begin(store, 0, n_changes, ret_txn);
+    return begin(store, 0, (Claim){n_changes, 0}, ret_txn);
 }
 
 int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
+    return mapfs_txn_begin_more(store, kind, n_changes, 0, ret_txn);
+}
+
+int mapfs_txn_begin_more(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, unsigned n_blocks,
+                         MapfsTxn *ret_txn) {
     int r;
 
     r = mapfs_store_error(store);
@@ -156,7 +166,7 @@ int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, Ma
     r = throttle(store);
     if (r < 0)
         return r;
-    r = begin(store, user_keep(store, kind), n_changes, ret_txn);
+    r = begin(store, user_keep(store, kind), (Claim){n_changes, n_blocks}, ret_txn);
     if (r < 0)
         return r;
     ret_txn->kind = kind;

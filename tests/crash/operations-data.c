@@ -394,8 +394,7 @@ void stage_removexattr(Stage *stage) {
     xattr = model_xattr(inode, name);
     stage_note(stage, "removexattr %" PRIu64 " %.20s len %zu", inode->attr.ino, name, xattr ? xattr->len : 0);
     r = mapfs_fs_removexattr(stage->fs, inode->attr.ino, name);
-    /* A long value lies in more leaves than the reserve of so small an image is sure to copy. */
-    if (!stage_result(stage, xattr && xattr->len > 16384 ? STAGE_GROWS : STAGE_FREES, xattr ? 0 : -ENODATA, r))
+    if (!stage_result(stage, STAGE_FREES, xattr ? 0 : -ENODATA, r))
         return;
     model_xattr_remove(inode, xattr);
     stage_touch(inode, false);
