@@ -44,20 +44,20 @@ static struct fuse_bufvec *buffers_init(BufferRoom *room, const MapfsWrite *writ
     return vector;
 }
 
-/* One write of at most MAPFS_IO_LEN_MAX bytes, from memory or from the pipe that libfuse has spliced it into. */
-static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset, unsigned flags) {
+/* One write of the first `range.len` bytes, at most MAPFS_IO_LEN_MAX, from memory or from the pipe that libfuse has spliced it into. */
+static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, MapfsIoRange range,
+                         unsigned flags) {
     MapfsFs *fs = mapfs_request_session(req)->fs;
-    const size_t len = fuse_buf_size(source);
     MapfsWrite write;
     BufferRoom room;
     ssize_t n;
     int r;
 
-    r = mapfs_fs_write_begin(fs, ino, (MapfsIoRange){(uint64_t)offset, len}, flags, &write);
+    r = mapfs_fs_write_begin(fs, ino, range, flags, &write);
     if (r < 0)
         return r;
     n = fuse_buf_copy(buffers_init(&room, &write), source, 0);
-    if (n != (ssize_t)len || mapfs_sigbus_taken()) {
+    if (n != (ssize_t)range.len || mapfs_sigbus_taken()) {
         mapfs_fs_write_abort(fs, &write);
         return n < 0 ? (int)n : -EIO;
     }
@@ -66,14 +66,17 @@ static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *sou
 
 void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset,
                             struct fuse_file_info *fi) {
-    const size_t len = fuse_buf_size(source);
+    MapfsIoRange range = {(uint64_t)offset, fuse_buf_size(source)};
     int r;
 
     r = mapfs_request_may_change(req);
-    if (r == 0 && len > MAPFS_IO_LEN_MAX)
+    if (r == 0 && range.len > MAPFS_IO_LEN_MAX)
         r = -EINVAL; /* more than INIT agreed on */
+    /* At the largest size of a file as much is written as fits, as everywhere; what begins there is -EFBIG below. */
+    if (range.offset < MAPFS_FILE_SIZE_MAX)
+        range.len = MAPFS_MIN(range.len, MAPFS_FILE_SIZE_MAX - range.offset);
     if (r == 0)
-        r = request_write(req, ino, source, offset, fi->kill_suidgid ? MAPFS_WRITE_FLAG_KILL_PRIV : 0);
+        r = request_write(req, ino, source, range, fi->kill_suidgid ? MAPFS_WRITE_FLAG_KILL_PRIV : 0);
     /* The kernel sends no FSYNC after a direct write of a file that was opened with O_SYNC. O_SYNC has the bit of O_DSYNC. */
     if (r == 0 && (fi->flags & O_DSYNC))
         r = mapfs_fs_sync(mapfs_request_session(req)->fs);
@@ -81,7 +84,7 @@ void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *
     if (r < 0)
         (void)fuse_reply_err(req, -r);
     else
-        (void)fuse_reply_write(req, len);
+        (void)fuse_reply_write(req, range.len);
 }
 
 /* Of files and of directories. */
