@@ -17,6 +17,8 @@
 #include "base/error.h"
 #include "fs/data-private.h"
 
+/* A write this long is one of many. */
+#define STREAM_BYTES (64u << 10)
 /* Runs that one write can be spread over: its blocks, and one for content that leaves the tree. */
 #define WRITE_RUNS_MAX (MAPFS_IO_LEN_MAX / MAPFS_BLOCK_SIZE + 2u)
 
@@ -413,6 +415,8 @@ int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned
     if (range.offset >= MAPFS_FILE_SIZE_MAX || range.len > MAPFS_FILE_SIZE_MAX - range.offset)
         return -EFBIG;
     mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
+    if (range.len >= STREAM_BYTES)
+        mapfs_store_pace(fs->store);
     state = g_new0(MapfsWriteState, 1);
     state->fs = fs;
     state->ino = ino;

@@ -138,13 +138,24 @@ static int file_sync(MapfsImage *image, MapfsSyncChannel which, const MapfsRun *
     return r;
 }
 
-static void file_start_write(MapfsImage *image, MapfsRun run) {
+static void file_start_write(MapfsImage *image, MapfsRun run, bool wait) {
     FileImage *file = file_of(image);
+    FileChannel *channel = &file->channels[MAPFS_SYNC_DATA];
     MapfsByteRange range = {run_start(run), run_start(run) + run_len(run)};
+    int r;
 
-    int r = range_write(file, &file->channels[MAPFS_SYNC_DATA], range, SYNC_FILE_RANGE_WRITE);
+    if (!wait) {
+        r = range_write(file, channel, range, SYNC_FILE_RANGE_WRITE);
+        if (r < 0 && r != -EINTR)
+            mapfs_image_fail(image, r); /* the pages may be clean now, and lost */
+        return;
+    }
+    /* Waiting uses up the report of an error, so no sync may come between the report and its note. */
+    (void)pthread_mutex_lock(&channel->mutex);
+    r = range_write(file, channel, range, SYNC_FILE_RANGE_WAIT_BEFORE);
     if (r < 0 && r != -EINTR)
-        mapfs_image_fail(image, r); /* the pages may be clean now, and lost */
+        mapfs_image_fail(image, r);
+    (void)pthread_mutex_unlock(&channel->mutex);
 }
 
 /* Host space */

@@ -60,9 +60,9 @@ int mapfs_image_discard(MapfsImage *image, MapfsRun run) {
     return image->alias ? image->ops->discard(image, run) : -EROFS;
 }
 
-void mapfs_image_start_write(MapfsImage *image, MapfsRun run) {
+void mapfs_image_start_write(MapfsImage *image, MapfsRun run, bool wait) {
     if (image->alias && mapfs_run_fits(run, image->n_blocks))
-        image->ops->start_write(image, run);
+        image->ops->start_write(image, run, wait);
 }
 
 void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run) {

@@ -30,7 +30,7 @@ typedef struct {
     int (*sync)(MapfsImage *image, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs);
     int (*reserve)(MapfsImage *image, MapfsRun run);
     int (*discard)(MapfsImage *image, MapfsRun run);
-    void (*start_write)(MapfsImage *image, MapfsRun run);
+    void (*start_write)(MapfsImage *image, MapfsRun run, bool wait);
     void (*read_ahead)(MapfsImage *image, MapfsRun run);
     void (*drop)(MapfsImage *image, MapfsRun run);
     uint64_t (*host_free)(MapfsImage *image);
@@ -110,8 +110,8 @@ int mapfs_image_reserve(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
 /* Gives the host blocks of a run back; its bytes become undefined. An error is only a lost saving. */
 int mapfs_image_discard(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
 
-/* Hints without result: begin write-out; read ahead (in chunks of at most 8 MiB); let go of resident clean pages. */
-void mapfs_image_start_write(MapfsImage *image, MapfsRun run);
+/* Hints without result: begin write-out, or wait until it is done, which promises no durability; read ahead (in chunks of at most 8 MiB); let go of resident clean pages. */
+void mapfs_image_start_write(MapfsImage *image, MapfsRun run, bool wait);
 void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run);
 void mapfs_image_drop(MapfsImage *image, MapfsRun run);
 

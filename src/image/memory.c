@@ -60,6 +60,11 @@ static uint64_t memory_host_allocated(MapfsImage *image) {
     return (uint64_t)st.st_blocks * 512;
 }
 
+static void memory_start_write(MapfsImage *image, MapfsRun run, bool wait) {
+    (void)wait;
+    memory_hint(image, run);
+}
+
 static void memory_close(MapfsImage *image) {
     MemoryImage *memory = memory_of(image);
 
@@ -74,7 +79,7 @@ static const MapfsImageOps memory_ops = {
     .sync = memory_sync,
     .reserve = memory_reserve,
     .discard = memory_discard,
-    .start_write = memory_hint,
+    .start_write = memory_start_write,
     .read_ahead = memory_hint,
     .drop = memory_hint,
     .host_free = memory_host_free,

@@ -143,7 +143,8 @@ static int recording_discard(MapfsImage *image, MapfsRun run) {
     return 0;
 }
 
-static void recording_start_write(MapfsImage *image, MapfsRun run) {
+static void recording_start_write(MapfsImage *image, MapfsRun run, bool wait) {
+    (void)wait;
     (void)run; /* the kernel may write any page at any time; this only makes now a likely one */
     mapfs_recording_note(recording_of(image));
 }

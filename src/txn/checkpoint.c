@@ -231,7 +231,7 @@ static int checkpoint_and_release(MapfsStore *store, bool clean) {
     return mapfs_store_release_pending(store);
 }
 
-int mapfs_store_sync(MapfsStore *store) {
+static int sync_changes(MapfsStore *store) {
     bool changed = STORE_LOAD(store->changed);
     /* Read after `changed`: when that was false, all changes lie before the running generation. */
     uint64_t wanted = STORE_LOAD(store->running) - (changed ? 0 : 1);
@@ -246,6 +246,11 @@ int mapfs_store_sync(MapfsStore *store) {
         r = mapfs_store_error(store);
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;
+}
+
+int mapfs_store_sync(MapfsStore *store) {
+    mapfs_store_pace_sync(store);
+    return sync_changes(store);
 }
 
 /* With the checkpoint mutex. What was freed in one generation comes back when the next is durable: two checkpoints, and a third for
@@ -303,7 +308,7 @@ int mapfs_store_checkpoint_interval(MapfsStore *store) {
     int r = 0;
 
     if (STORE_LOAD(store->changed))
-        return mapfs_store_sync(store);
+        return sync_changes(store);
     pthread_mutex_lock(&store->checkpoint_mutex);
     if (store->n_settle > 0 && STORE_LOAD(store->n_pending) >= SETTLE_BLOCKS)
         r = checkpoint_and_release(store, false);

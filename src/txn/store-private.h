@@ -66,6 +66,8 @@ struct MapfsStore {
     uint64_t n_freed_ever; /* blocks that transactions of users freed, and how many of them free */
     uint64_t level;        /* of the root */
     uint64_t n_unwritten;  /* bytes of data stored since write-behind last began */
+    uint64_t sync_at;      /* when somebody asked for a sync last; us of a clock of its own, as the next */
+    uint64_t paced_until;  /* who streams waits for write-behind until then */
     bool changed;          /* by a user's transaction, since the last cut */
     uint64_t n_checkpoints;
 
@@ -90,6 +92,7 @@ struct MapfsStore {
     /* The threads. */
     pthread_mutex_t thread_mutex;
     pthread_cond_t thread_cond;
+    pthread_cond_t pace_cond; /* write-behind has begun with what was there */
     bool stop, kick_checkpoint, kick_release; /* thread_mutex */
     bool threads_run;
     pthread_t checkpoint_thread, release_thread;
@@ -108,6 +111,13 @@ static inline void *store_block(const MapfsStore *store, MapfsBlock address) {
     g_assert(store->image->alias && address.n < store->image->n_blocks);
     return store->image->alias + (address.n << MAPFS_BLOCK_SHIFT);
 }
+
+/* pace.c: write-behind of streamed data. Somebody has asked for a sync; how many bytes may wait before write-behind begins; and it
+ * begins now. Errors are the image's. */
+#define MAPFS_WRITE_BEHIND_BYTES (UINT64_C(8) << 20)
+void mapfs_store_pace_sync(MapfsStore *store);
+uint64_t mapfs_store_behind_limit(const MapfsStore *store);
+void mapfs_store_write_behind(MapfsStore *store);
 
 /* nodes.c: where the tree's nodes come from. */
 extern const MapfsTreeStoreOps mapfs_store_tree_ops;

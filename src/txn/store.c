@@ -133,6 +133,7 @@ MapfsStore *mapfs_store_new(MapfsImage *image, const MapfsStoreOptions *options)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&store->thread_cond, &monotonic);
+    pthread_cond_init(&store->pace_cond, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_rwlockattr_init(&attr);
     /* Many readers must not keep the cut waiting. */
@@ -252,6 +253,7 @@ void mapfs_store_abandon(MapfsStore *store) {
     pthread_mutex_destroy(&store->checkpoint_mutex);
     pthread_mutex_destroy(&store->release_mutex);
     pthread_mutex_destroy(&store->thread_mutex);
+    pthread_cond_destroy(&store->pace_cond);
     pthread_cond_destroy(&store->thread_cond);
     g_free(store);
 }

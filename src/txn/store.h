@@ -55,6 +55,10 @@ void mapfs_store_abandon(MapfsStore *store);
  * arrive together share one. Cheap when nothing has changed. */
 int mapfs_store_sync(MapfsStore *store) MAPFS_MUST_USE;
 
+/* To be called before much data is stored, with no lock held and no transaction begun: while somebody else makes one sync
+ * after the other, waits (at most 0.1 s) until what was streamed before is on its way to the disk. */
+void mapfs_store_pace(MapfsStore *store);
+
 /* Checkpoints until pending frees have come back. 1 if blocks became free, 0 if none did, or -errno. Not inside a transaction. */
 int mapfs_store_make_room(MapfsStore *store) MAPFS_MUST_USE;
 

@@ -28,21 +28,6 @@ void mapfs_store_kick_release(MapfsStore *store) {
     pthread_mutex_unlock(&store->thread_mutex);
 }
 
-/* Begins write-out of what was stored since the last time, so that a later sync finds little left. */
-static void write_behind(MapfsStore *store) {
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
-
-    STORE_SET(store->n_unwritten, 0);
-    pthread_mutex_lock(&store->data_mutex);
-    for (guint i = store->n_behind; i < store->data->len; i++)
-        g_array_append_val(runs, g_array_index(store->data, MapfsRun, i));
-    /* The last run may still grow. */
-    store->n_behind = store->data->len > 0 ? store->data->len - 1 : 0;
-    pthread_mutex_unlock(&store->data_mutex);
-    for (guint i = 0; i < runs->len; i++)
-        mapfs_image_start_write(store->image, g_array_index(runs, MapfsRun, i));
-}
-
 static struct timespec deadline_after(unsigned seconds) {
     struct timespec deadline;
 
@@ -81,7 +66,7 @@ static void *checkpoint_main(void *user) {
         if (wake == WAKE_STOP)
             return NULL;
         if (wake == WAKE_KICK && !mapfs_store_epoch_full(store)) {
-            write_behind(store);
+            mapfs_store_write_behind(store);
             continue;
         }
         (void)mapfs_store_checkpoint_interval(store);

@@ -12,8 +12,6 @@
 /* Below this many dirty nodes a checkpoint is not made early, however small the image. */
 #define DIRTY_NODES_MIN 8u
 #define DIRTY_NODES_MAX 65536u
-/* Write-behind begins when this much data waits. */
-#define WRITE_BEHIND_BYTES (UINT64_C(8) << 20)
 /* A list of stored runs this long is sorted and joined. */
 #define DATA_RUNS_MAX 8192u
 
@@ -220,7 +218,8 @@ static void note_data(MapfsStore *store, MapfsRun run) {
         store->n_behind = 0;
     }
     pthread_mutex_unlock(&store->data_mutex);
-    if (STORE_ADD(store->n_unwritten, run.n_blocks * MAPFS_BLOCK_SIZE) >= WRITE_BEHIND_BYTES && store->threads_run)
+    if (STORE_ADD(store->n_unwritten, run.n_blocks * MAPFS_BLOCK_SIZE) >= mapfs_store_behind_limit(store) &&
+        store->threads_run)
         mapfs_store_kick_checkpoint(store);
 }
 

@@ -86,7 +86,7 @@ static void test_every_version_since_the_sync_can_come_back(void **state) {
     assert_int_equal(lab_sync(lab, 1), 0);
     for (uint8_t value = 11; value < 15; value++) {
         lab_fill(lab, 1, value);
-        mapfs_image_start_write(lab.image, run_of(0, 1)); /* notes too */
+        mapfs_image_start_write(lab.image, run_of(0, 1), false); /* notes too */
         mapfs_recording_note(lab.recording);              /* nothing new */
     }
     assert_int_equal(mapfs_recording_unsynced(lab.recording, &n_versions), 1);
