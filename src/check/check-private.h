@@ -10,6 +10,7 @@
 #include "check/check.h"
 #include "check/used.h"
 #include "check/vector.h"
+#include "check/walk.h"
 #include "format/items.h"
 #include "format/node.h"
 #include "format/superblock.h"
@@ -53,6 +54,16 @@ typedef struct {
     uint64_t logical;
 } MapfsCheckBeyond;
 
+/* Blocks that extents with MAPFS_EXTENT_SHARED refer to; see shared.c. */
+typedef struct {
+    uint64_t start, end;
+    uint32_t n_refs;
+} MapfsCheckCount;
+typedef struct {
+    MapfsVector starts, ends; /* of extents; uint64_t */
+    MapfsVector counts;       /* items; MapfsCheckCount, in their order */
+} MapfsCheckShared;
+
 /* Names with one hash seen so far, of a directory or of the xattrs of an inode: at most as many as there are slots. */
 typedef struct {
     uint64_t hash;
@@ -77,14 +88,6 @@ typedef struct {
     unsigned xattr_next;             /* chunk expected next */
 } MapfsCheckCurrent;
 
-/* An item of the tree, well formed by itself; the value is a copy. */
-typedef struct {
-    uint64_t block; /* of its leaf */
-    MapfsKey key;
-    const void *value;
-    size_t value_len;
-} MapfsCheckItem;
-
 typedef struct {
     MapfsImage *image;
     const MapfsCheckOptions *options;
@@ -93,6 +96,7 @@ typedef struct {
     uint64_t n_blocks, generation, epoch, hash_seed, checksum_seed;
     MapfsUsed used;
     MapfsVector inodes, names, groups, orphans, beyond;
+    MapfsCheckShared shared;
     MapfsCheckCurrent current;
     MapfsCheckSameHash same; /* of the current inode */
     bool after_gap;          /* a part of the tree before the next item was left out */
@@ -124,6 +128,8 @@ void mapfs_check_log(MapfsCheck *check);
 int mapfs_check_tree(MapfsCheck *check) MAPFS_MUST_USE;
 /* Compares names, link counts, parents and orphans. */
 void mapfs_check_names(MapfsCheck *check);
+/* Compares the counts of shared blocks, and claims these. */
+int mapfs_check_shared(MapfsCheck *check) MAPFS_MUST_USE;
 /* Compares bitmaps, groups and counters with what is used. */
 void mapfs_check_space(MapfsCheck *check);
 
@@ -131,6 +137,10 @@ void mapfs_check_space(MapfsCheck *check);
 int mapfs_check_inode_item(MapfsCheck *check, const MapfsCheckItem *item) MAPFS_MUST_USE;
 /* An item of a system object. */
 int mapfs_check_system_item(MapfsCheck *check, const MapfsCheckItem *item) MAPFS_MUST_USE;
+/* Blocks of an extent that says they may be shared, in the image; and an item that counts some. */
+int mapfs_check_shared_extent(MapfsCheck *check, MapfsRun run) MAPFS_MUST_USE;
+int mapfs_check_shared_item(MapfsCheck *check, const MapfsCheckItem *item) MAPFS_MUST_USE;
+void mapfs_check_shared_clear(MapfsCheckShared *shared);
 /* The items of the current inode are all seen. */
 void mapfs_check_inode_finish(MapfsCheck *check);
 

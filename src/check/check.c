@@ -83,6 +83,9 @@ static int check_passes(MapfsCheck *check) {
                           "parts of the tree could not be read: names, link counts and free space were not compared");
         return 0;
     }
+    r = mapfs_check_shared(check);
+    if (r < 0)
+        return r;
     mapfs_check_names(check);
     mapfs_check_space(check);
     return 0;
@@ -101,6 +104,7 @@ int mapfs_check_run(MapfsImage *image, const MapfsCheckOptions *options, MapfsCh
     mapfs_vector_clear(&check.groups);
     mapfs_vector_clear(&check.orphans);
     mapfs_vector_clear(&check.beyond);
+    mapfs_check_shared_clear(&check.shared);
     if (r < 0)
         return r;
     if (mapfs_sigbus_taken())

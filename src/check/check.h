@@ -39,6 +39,7 @@ typedef struct {
     bool incomplete;                             /* damage kept the checker from seeing, and comparing, everything */
     /* What was counted. */
     uint64_t n_blocks, n_free, n_pending, n_nodes, n_items;
+    uint64_t n_shared_extents, n_shared, n_saved; /* shared blocks, and those that copies of them would take */
     uint64_t n_inodes, n_directories, n_names, n_data_blocks, n_orphans, n_batches;
     /* Of the superblock in use. */
     uint64_t generation;

@@ -73,6 +73,7 @@ int mapfs_check_extent_item(MapfsCheck *check, const MapfsCheckItem *item) {
     struct mapfs_disk_extent extent;
     uint64_t start = item->key.offset, end;
     uint32_t n_blocks;
+    MapfsRun run;
     int r;
 
     memcpy(&extent, item->value, sizeof(extent));
@@ -98,8 +99,10 @@ int mapfs_check_extent_item(MapfsCheck *check, const MapfsCheckItem *item) {
         if (r < 0)
             return r;
     }
-    r = mapfs_check_claim(check, (MapfsRun){.start = {mapfs_le64_load(extent.block)}, .n_blocks = n_blocks}, place,
-                          "extent");
+    run = (MapfsRun){.start = {mapfs_le64_load(extent.block)}, .n_blocks = n_blocks};
+    if ((mapfs_le32_load(extent.flags) & MAPFS_EXTENT_SHARED) && mapfs_run_fits(run, check->n_blocks))
+        return mapfs_check_shared_extent(check, run);
+    r = mapfs_check_claim(check, run, place, "extent");
     return r < 0 ? r : 0;
 }
 
@@ -126,22 +129,6 @@ int mapfs_check_dirent_item(MapfsCheck *check, const MapfsCheckItem *item) {
     return mapfs_vector_push(&check->names, &kept, sizeof(kept));
 }
 
-/* Says whether an inode of this type may have items of this kind. */
-static bool kind_fits(uint8_t type, uint8_t kind) {
-    switch (kind) {
-    case MAPFS_KIND_XATTR:
-        return true;
-    case MAPFS_KIND_INLINE:
-        return type == DT_REG || type == DT_LNK;
-    case MAPFS_KIND_EXTENT:
-        return type == DT_REG;
-    case MAPFS_KIND_DIRENT:
-        return type == DT_DIR;
-    default:
-        return false;
-    }
-}
-
 int mapfs_check_inode_item(MapfsCheck *check, const MapfsCheckItem *item) {
     MapfsCheckCurrent *current = &check->current;
     int r;
@@ -156,7 +143,7 @@ int mapfs_check_inode_item(MapfsCheck *check, const MapfsCheckItem *item) {
         check->report->incomplete = true;
         return 0;
     }
-    if (!kind_fits(current->type, item->key.kind)) {
+    if (!mapfs_item_fits_type(item->key.kind, current->type)) {
         mapfs_check_found(check, MAPFS_PROBLEM_ITEM_MISPLACED, place_of(check, item->block),
                           "inode %" PRIu64 " with directory entry type %u has an item of kind %u", current->object,
                           current->type, item->key.kind);

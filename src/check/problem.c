@@ -56,6 +56,8 @@ static const MapfsProblemKind kinds[MAPFS_PROBLEM_KINDS_MAX] = {
     PROBLEM(MAPFS_PROBLEM_BITMAP, "bitmap", "a bitmap is damaged"),
     PROBLEM(MAPFS_PROBLEM_GROUP_OUTSIDE, "group-outside", "a block group lies past the end of the image"),
     PROBLEM(MAPFS_PROBLEM_GROUP_FREE, "group-free", "a block group counts its free blocks wrongly"),
+    PROBLEM(MAPFS_PROBLEM_SHARED_COUNT, "shared-count", "shared blocks are counted wrongly"),
+    PROBLEM(MAPFS_PROBLEM_SHARED_FEATURE, "shared-feature", "blocks are shared, but the superblock does not say so"),
     PROBLEM(MAPFS_PROBLEM_PENDING_YOUNG, "pending-young", "a pending free is of a generation after the superblock's"),
     PROBLEM(MAPFS_PROBLEM_COUNT_FREE, "count-free", "the superblock counts the free blocks wrongly"),
     PROBLEM(MAPFS_PROBLEM_COUNT_PENDING, "count-pending", "the superblock counts the pending blocks wrongly"),

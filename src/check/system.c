@@ -71,6 +71,8 @@ int mapfs_check_system_item(MapfsCheck *check, const MapfsCheckItem *item) {
         return orphan_item(check, item);
     case MAPFS_KIND_PENDING:
         return pending_item(check, item);
+    case MAPFS_KIND_SHARED:
+        return mapfs_check_shared_item(check, item);
     default:
         mapfs_check_found(check, MAPFS_PROBLEM_ITEM_UNUSED,
                           (MapfsCheckPlace){.block = item->block, .object = item->key.object},

@@ -102,3 +102,21 @@ int mapfs_used_set(MapfsUsed *used, MapfsRun run, uint64_t *ret_n_new) {
     *ret_n_new = n_new;
     return 0;
 }
+
+bool mapfs_used_has(const MapfsUsed *used, uint64_t block) {
+    const MapfsUsedGroup *group = mapfs_used_lookup(used, block / MAPFS_GROUP_BLOCKS);
+    uint64_t bit = block % MAPFS_GROUP_BLOCKS;
+
+    return group && (group->words[bit / 64] >> (bit % 64) & 1);
+}
+
+int mapfs_used_merge(MapfsUsed *used, const MapfsUsedGroup *group) {
+    int r;
+
+    r = used_open(used, group->group);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < MAPFS_USED_WORDS; i++)
+        used->last->words[i] |= group->words[i];
+    return 0;
+}

@@ -3,6 +3,7 @@
 
 /* Which blocks of an image are in use: one bit per block, kept only for block groups that have any. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,3 +33,9 @@ const MapfsUsedGroup *mapfs_used_lookup(const MapfsUsed *used, uint64_t group);
 
 /* Sets a run's bits, which the caller has tested to lie in an image. *ret_n_new: how many were clear. 0 or -ENOMEM. */
 int mapfs_used_set(MapfsUsed *used, MapfsRun run, uint64_t *ret_n_new) MAPFS_MUST_USE;
+
+/* True when the block's bit is set. */
+bool mapfs_used_has(const MapfsUsed *used, uint64_t block);
+
+/* Sets all bits of `group`, which another one has. 0 or -ENOMEM. */
+int mapfs_used_merge(MapfsUsed *used, const MapfsUsedGroup *group) MAPFS_MUST_USE;

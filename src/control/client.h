@@ -30,6 +30,10 @@ int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_
 /* A process in whose mount namespace this device is (still) mounted, as far as one may look: 1 and the pid, 0 for none. */
 int mapfs_mount_lookup_device(const char *device, int *ret_pid) MAPFS_MUST_USE;
 
+/* Where an overlay is mounted that has a directory at or below `point` (absolute) as one of its layers: 1 and its mount point, to be freed, or
+ * 0. The kernel keeps such a filesystem after its mount is gone, and does not call it busy. */
+int mapfs_mount_lookup_overlay(const char *point, char **ret_overlay) MAPFS_MUST_USE;
+
 /* Asks the daemon that serves a mount point. -ENOTCONN: it is gone. -ENOTTY: not a mapfs mount. Others as open(2). */
 int mapfs_control_info(const char *point, struct mapfs_control_info *ret_info) MAPFS_MUST_USE;
 int mapfs_control_sync(const char *point) MAPFS_MUST_USE;

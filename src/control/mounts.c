@@ -162,3 +162,47 @@ int mapfs_mount_lookup_device(const char *device, int *ret_pid) {
     }
     return 0;
 }
+
+/* `layers` are directories with colons between them. */
+static bool layers_have(const char *layers, const char *point) {
+    g_auto(GStrv) paths = g_strsplit(layers, ":", -1);
+    const size_t len = strlen(point);
+
+    for (char **path = paths; *path; path++) {
+        g_autofree char *layer = field_unescape(*path);
+        if (strncmp(layer, point, len) == 0 && (layer[len] == '\0' || layer[len] == '/'))
+            return true;
+    }
+    return false;
+}
+
+/* Options of an overlay, as in "rw,lowerdir=/a:/b,upperdir=/c,workdir=/d". */
+static bool overlay_has(const char *options, const char *point) {
+    g_auto(GStrv) items = g_strsplit(options, ",", -1);
+
+    for (char **item = items; *item; item++) {
+        const char *layers = strstr(*item, "dir=");
+        if (layers && layers_have(layers + strlen("dir="), point))
+            return true;
+    }
+    return false;
+}
+
+int mapfs_mount_lookup_overlay(const char *point, char **ret_overlay) {
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL))
+        return 0;
+    lines = g_strsplit(text, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        const char *tail = strstr(*line, " - overlay ");
+        g_auto(GStrv) fields = g_strsplit(*line, " ", -1);
+
+        if (tail && g_strv_length(fields) > 4 && overlay_has(tail, point)) {
+            *ret_overlay = field_unescape(fields[4]);
+            return 1;
+        }
+    }
+    return 0;
+}

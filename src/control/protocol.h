@@ -24,7 +24,7 @@ struct mapfs_control_info {
     uint64_t n_blocks, n_free, n_pending, n_reserve, n_available;
     uint64_t n_inodes;
     uint64_t durable_generation, running_generation, n_checkpoints;
-    uint64_t host_allocated; /* bytes that the host has given to the image */
+    uint64_t host_allocated; /* bytes that the host has given to the image; UINT64_MAX: on a device */
     uint64_t host_free;      /* UINT64_MAX: not known */
     uint64_t start_time;     /* of the mount, seconds since 1970 */
     uint8_t uuid[MAPFS_UUID_LEN];

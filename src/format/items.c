@@ -68,6 +68,22 @@ uint32_t mapfs_mode_from_dirent_type(uint8_t type) {
     return mapfs_dirent_type_from_mode(mode) == type ? mode : 0;
 }
 
+bool mapfs_item_fits_type(uint8_t kind, uint8_t type) {
+    switch (kind) {
+    case MAPFS_KIND_INODE:
+    case MAPFS_KIND_XATTR:
+        return true;
+    case MAPFS_KIND_INLINE:
+        return type == DT_REG || type == DT_LNK;
+    case MAPFS_KIND_EXTENT:
+        return type == DT_REG;
+    case MAPFS_KIND_DIRENT:
+        return type == DT_DIR;
+    default:
+        return false;
+    }
+}
+
 static int inode_check_by_type(const Item *item, const struct mapfs_disk_inode *inode) {
     uint32_t type = mapfs_le32_load(inode->mode) & S_IFMT;
     uint32_t nlink = mapfs_le32_load(inode->nlink);
@@ -166,6 +182,9 @@ static int extent_check(const Item *item) {
     if (block < MAPFS_FIRST_BLOCK || block >= MAPFS_IMAGE_BLOCKS_MAX || n_blocks > MAPFS_IMAGE_BLOCKS_MAX - block)
         return item_damage(item, "extent", "block", block);
     if (mapfs_le32_load(extent.flags) & ~MAPFS_EXTENT_FLAGS_KNOWN)
+        return item_damage(item, "extent", "flags field", mapfs_le32_load(extent.flags));
+    if ((mapfs_le32_load(extent.flags) & MAPFS_EXTENT_UNWRITTEN) &&
+        (mapfs_le32_load(extent.flags) & MAPFS_EXTENT_SHARED))
         return item_damage(item, "extent", "flags field", mapfs_le32_load(extent.flags));
     if (mapfs_le64_load(extent.birth_generation) == 0)
         return item_damage(item, "extent", "birth generation", 0);

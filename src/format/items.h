@@ -41,7 +41,7 @@ struct mapfs_disk_inode {
 };
 _Static_assert(sizeof(struct mapfs_disk_inode) == 128, "inode");
 
-/* Inode flags, for later use by chattr: values as FS_*_FL of Linux. */
+/* Inode flags, set by chattr(1): values as FS_*_FL of Linux. */
 #define MAPFS_INODE_SYNC UINT64_C(0x8)
 #define MAPFS_INODE_IMMUTABLE UINT64_C(0x10)
 #define MAPFS_INODE_APPEND UINT64_C(0x20)
@@ -78,8 +78,9 @@ struct mapfs_disk_extent {
 _Static_assert(sizeof(struct mapfs_disk_extent) == 40, "extent");
 #define MAPFS_EXTENT_BLOCKS_MAX 32768u
 #define MAPFS_EXTENT_UNWRITTEN 1u /* reads as zeros */
-#define MAPFS_EXTENT_SHARED 2u    /* counted in MAPFS_KIND_SHARED items; not set by version 1 */
-#define MAPFS_EXTENT_FLAGS_KNOWN (MAPFS_EXTENT_UNWRITTEN)
+#define MAPFS_EXTENT_SHARED \
+    2u /* others may refer to the blocks too: MAPFS_KIND_SHARED items count them; never unwritten */
+#define MAPFS_EXTENT_FLAGS_KNOWN (MAPFS_EXTENT_UNWRITTEN | MAPFS_EXTENT_SHARED)
 
 /* Directory entry. The key's offset is hash << 4 | slot with a 59-bit hash that is at least 1: positive as a signed 64-bit
  * number, and at least 16, so that it serves as readdir cookie beside those of "." (1) and ".." (2). Names with
@@ -114,6 +115,8 @@ _Static_assert(sizeof(struct mapfs_disk_orphan) == 16, "orphan");
 #define MAPFS_ORPHAN_UNLINKED 1u
 #define MAPFS_ORPHAN_TRUNCATED 2u
 
+/* How many extents refer to each block of a run. The blocks of extents with MAPFS_EXTENT_SHARED that no such item has belong to that extent
+ * alone. */
 struct mapfs_disk_shared {
     struct mapfs_le64 n_blocks;
     struct mapfs_le32 n_refs; /* at least 2 */
@@ -161,6 +164,9 @@ static inline uint64_t mapfs_xattr_offset(uint64_t hash, unsigned slot, unsigned
 /* Type of a directory entry (DT_* of Linux) for the type bits of a mode and back; 0 for what is no type. */
 uint8_t mapfs_dirent_type_from_mode(uint32_t mode);
 uint32_t mapfs_mode_from_dirent_type(uint8_t type);
+
+/* Whether an inode of this type (DT_* of Linux) may have items of this kind. */
+bool mapfs_item_fits_type(uint8_t kind, uint8_t type);
 
 /* Checks one item by itself: kind known and at home in this object, length, reserved bytes, ranges of fields. What needs other
  * items (link counts, overlaps, targets) is the checker's. `block` is only for the note. 0 or -EUCLEAN with a note. */

@@ -2,7 +2,9 @@
 
 #include "format/log.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -85,9 +87,11 @@ static int name_check(const Record *record) {
 static int rename_check(const Record *record) {
     struct mapfs_disk_record_rename rename;
     const char *names = (const char *)record->bytes + sizeof(rename);
+    uint32_t flags;
     int r;
 
     memcpy(&rename, record->bytes, sizeof(rename));
+    flags = mapfs_le32_load(rename.flags);
     r = record_check_length(record, sizeof(rename), (size_t)rename.old_name_len + rename.new_name_len);
     if (r < 0)
         return r;
@@ -95,8 +99,8 @@ static int rename_check(const Record *record) {
         !ino_is_valid(mapfs_le64_load(rename.new_parent)) || mapfs_le64_load(rename.replaced) >= MAPFS_INO_LIMIT ||
         mapfs_le64_load(rename.whiteout) >= MAPFS_INO_LIMIT)
         return record_damage("inode", mapfs_le64_load(rename.ino));
-    if (mapfs_le32_load(rename.flags) & ~(MAPFS_RENAME_EXCHANGE | MAPFS_RENAME_WHITEOUT))
-        return record_damage("flags field", mapfs_le32_load(rename.flags));
+    if (flags > MAPFS_RENAME_WHITEOUT || !(flags & MAPFS_RENAME_WHITEOUT) != (mapfs_le64_load(rename.whiteout) == 0))
+        return record_damage("flags field", flags);
     if (!mapfs_zero_check(rename.reserved, sizeof(rename.reserved)))
         return record_damage("reserved", rename.reserved[0]);
     if (!mapfs_name_check(names, rename.old_name_len) ||
@@ -174,12 +178,67 @@ static int map_check(const Record *record) {
         return record_damage("block in the file", mapfs_le64_load(map.logical));
     if (n_blocks > 0 && (block < MAPFS_FIRST_BLOCK || block > MAPFS_IMAGE_BLOCKS_MAX - n_blocks))
         return record_damage("block", block);
-    if (mapfs_le32_load(map.extent_flags) & ~MAPFS_EXTENT_FLAGS_KNOWN)
+    if (mapfs_le32_load(map.extent_flags) & ~MAPFS_EXTENT_UNWRITTEN)
         return record_damage("extent's flags field", mapfs_le32_load(map.extent_flags));
-    if (mapfs_le32_load(map.flags) & ~MAPFS_WRITE_KNOWN)
+    if (mapfs_le32_load(map.flags) & ~(MAPFS_WRITE_KNOWN | MAPFS_WRITE_CONVERT))
         return record_damage("flags field", mapfs_le32_load(map.flags));
     if (mapfs_le32_load(map.reserved) != 0)
         return record_damage("reserved", mapfs_le32_load(map.reserved));
+    return 0;
+}
+
+static bool blocks_of_file(uint64_t logical, uint64_t n_blocks) {
+    const uint64_t n_file_blocks = MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT;
+
+    return logical <= n_file_blocks && n_blocks <= n_file_blocks - logical;
+}
+
+static int clone_check(const Record *record) {
+    struct mapfs_disk_record_clone clone;
+    uint64_t from, to, n_blocks;
+    int r;
+
+    r = record_check_length(record, sizeof(clone), 0);
+    if (r < 0)
+        return r;
+    memcpy(&clone, record->bytes, sizeof(clone));
+    from = mapfs_le64_load(clone.source_logical);
+    to = mapfs_le64_load(clone.logical);
+    n_blocks = mapfs_le64_load(clone.n_blocks);
+    if (!ino_is_valid(mapfs_le64_load(clone.source)) || !ino_is_valid(mapfs_le64_load(clone.ino)))
+        return record_damage("inode", mapfs_le64_load(clone.ino));
+    if (!blocks_of_file(from, n_blocks) || !blocks_of_file(to, n_blocks))
+        return record_damage("number of blocks", n_blocks);
+    if (mapfs_le64_load(clone.source) == mapfs_le64_load(clone.ino) && (from < to ? to - from : from - to) < n_blocks)
+        return record_damage("block in the file", to);
+    if (mapfs_le64_load(clone.size) > MAPFS_FILE_SIZE_MAX)
+        return record_damage("size", mapfs_le64_load(clone.size));
+    if (mapfs_le32_load(clone.flags) & ~MAPFS_WRITE_KNOWN)
+        return record_damage("flags field", mapfs_le32_load(clone.flags));
+    if (mapfs_le32_load(clone.reserved) != 0)
+        return record_damage("reserved", mapfs_le32_load(clone.reserved));
+    return 0;
+}
+
+static int punch_check(const Record *record) {
+    const uint64_t n_file_blocks = MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT;
+    struct mapfs_disk_record_punch punch;
+    int r;
+
+    r = record_check_length(record, sizeof(punch), 0);
+    if (r < 0)
+        return r;
+    memcpy(&punch, record->bytes, sizeof(punch));
+    if (!ino_is_valid(mapfs_le64_load(punch.ino)))
+        return record_damage("inode", mapfs_le64_load(punch.ino));
+    if (mapfs_le64_load(punch.logical) > n_file_blocks)
+        return record_damage("block in the file", mapfs_le64_load(punch.logical));
+    if (mapfs_le64_load(punch.n_blocks) > n_file_blocks - mapfs_le64_load(punch.logical))
+        return record_damage("number of blocks", mapfs_le64_load(punch.n_blocks));
+    if (mapfs_le32_load(punch.flags) & ~MAPFS_WRITE_KNOWN)
+        return record_damage("flags field", mapfs_le32_load(punch.flags));
+    if (mapfs_le32_load(punch.reserved) != 0)
+        return record_damage("reserved", mapfs_le32_load(punch.reserved));
     return 0;
 }
 
@@ -218,8 +277,8 @@ static int truncate_check(const Record *record) {
         return record_damage("size", mapfs_le64_load(truncate.size));
     if (mapfs_le32_load(truncate.flags) & ~MAPFS_WRITE_KNOWN)
         return record_damage("flags field", mapfs_le32_load(truncate.flags));
-    if (mapfs_le32_load(truncate.reserved) != 0)
-        return record_damage("reserved", mapfs_le32_load(truncate.reserved));
+    if (mapfs_le32_load(truncate.n_extents) == 0)
+        return record_damage("number of extents", 0);
     return 0;
 }
 
@@ -257,6 +316,8 @@ static const struct {
     [MAPFS_RECORD_TRUNCATE] = {sizeof(struct mapfs_disk_record_truncate), truncate_check},
     [MAPFS_RECORD_RECLAIM] = {sizeof(struct mapfs_disk_record_reclaim), reclaim_check},
     [MAPFS_RECORD_ADOPT] = {sizeof(struct mapfs_disk_record_name), name_check},
+    [MAPFS_RECORD_PUNCH] = {sizeof(struct mapfs_disk_record_punch), punch_check},
+    [MAPFS_RECORD_CLONE] = {sizeof(struct mapfs_disk_record_clone), clone_check},
 };
 
 int mapfs_record_check(const void *record, size_t len_available) {
@@ -323,17 +384,33 @@ static int batch_check_records(const uint8_t *bytes, size_t len_bytes, uint64_t 
         if (mapfs_le64_load(record.lsn) != lsn)
             return batch_damage("LSN of a record", mapfs_le64_load(record.lsn), lsn);
         offset += mapfs_le32_load(record.len_bytes);
-        /* The bytes may have changed since their check. */
-        if (offset > len_bytes)
-            return batch_damage("end of a record", offset, len_bytes);
     }
     return offset == len_bytes ? 0 : batch_damage("end of the last record", offset, len_bytes);
+}
+
+/* What passes as a header is worth a copy of the whole: who reads checked bytes again must find what was checked. */
+static int batch_check_body(const void *batch, const struct mapfs_disk_batch *header, uint64_t checksum_seed) {
+    size_t len_bytes = mapfs_le32_load(header->len_bytes);
+    uint8_t *copy = malloc(len_bytes);
+    uint64_t checksum;
+    int r;
+
+    if (!copy)
+        return -ENOMEM;
+    memcpy(copy, batch, len_bytes);
+    checksum = mapfs_batch_checksum(copy, len_bytes, checksum_seed);
+    if (mapfs_le64_load(header->checksum) != checksum)
+        r = batch_damage("checksum", mapfs_le64_load(header->checksum), checksum);
+    else
+        r = batch_check_records(copy, len_bytes, mapfs_le64_load(header->first_lsn),
+                                mapfs_le32_load(header->n_records));
+    free(copy);
+    return r;
 }
 
 int mapfs_batch_check(const void *batch, size_t len_available, const MapfsBatchExpected *expected) {
     struct mapfs_disk_batch header;
     size_t len_bytes;
-    uint64_t checksum;
     int r;
 
     if (len_available < sizeof(header))
@@ -345,10 +422,5 @@ int mapfs_batch_check(const void *batch, size_t len_available, const MapfsBatchE
     if (len_bytes < sizeof(header) || len_bytes % 8 != 0 || len_bytes > len_available)
         return batch_damage("length", len_bytes, len_available);
     r = batch_check_header(&header, expected);
-    if (r < 0)
-        return r;
-    checksum = mapfs_batch_checksum(batch, len_bytes, expected->checksum_seed);
-    if (mapfs_le64_load(header.checksum) != checksum)
-        return batch_damage("checksum", mapfs_le64_load(header.checksum), checksum);
-    return batch_check_records(batch, len_bytes, mapfs_le64_load(header.first_lsn), mapfs_le32_load(header.n_records));
+    return r < 0 ? r : batch_check_body(batch, &header, expected->checksum_seed);
 }

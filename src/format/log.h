@@ -41,6 +41,8 @@ _Static_assert(sizeof(struct mapfs_disk_batch) == 128, "batch");
 #define MAPFS_RECORD_TRUNCATE 9u
 #define MAPFS_RECORD_RECLAIM 10u
 #define MAPFS_RECORD_ADOPT 11u
+#define MAPFS_RECORD_PUNCH 12u
+#define MAPFS_RECORD_CLONE 14u
 
 /* The longest record: an xattr of 64 KiB with its name. */
 #define MAPFS_RECORD_LEN_MAX (66u * 1024u)
@@ -84,7 +86,8 @@ struct mapfs_disk_record_name {
 _Static_assert(sizeof(struct mapfs_disk_record_name) == 48, "name");
 
 #define MAPFS_RENAME_EXCHANGE 1u
-#define MAPFS_RENAME_WHITEOUT 2u
+#define MAPFS_RENAME_WHITEOUT \
+    2u /* a new inode takes the old name: a character device 0:0 of mode 0, as overlayfs marks what is gone */
 
 struct mapfs_disk_record_rename {
     struct mapfs_disk_record header;
@@ -94,12 +97,14 @@ struct mapfs_disk_record_rename {
     struct mapfs_le64 replaced; /* inode that had the new name, 0 for none */
     struct mapfs_le64 whiteout; /* inode made for the old name, 0 for none */
     struct mapfs_le32 flags;    /* MAPFS_RENAME_* */
+    struct mapfs_le32 whiteout_uid;
+    struct mapfs_le32 whiteout_gid;
     uint8_t old_name_len;
     uint8_t new_name_len;
     uint8_t reserved[2];
     char names[]; /* old, new */
 };
-_Static_assert(sizeof(struct mapfs_disk_record_rename) == 72, "rename");
+_Static_assert(sizeof(struct mapfs_disk_record_rename) == 80, "rename");
 
 #define MAPFS_ATTR_MODE 1u
 #define MAPFS_ATTR_UID 2u
@@ -148,9 +153,11 @@ _Static_assert(sizeof(struct mapfs_disk_record_xattr) == 48, "xattr record");
 #define MAPFS_WRITE_STRIP 1u    /* suid, sgid (with group execute) and security.capability go */
 #define MAPFS_WRITE_NO_TIMES 2u /* times stay: moves of data that no program sees */
 #define MAPFS_WRITE_KNOWN (MAPFS_WRITE_STRIP | MAPFS_WRITE_NO_TIMES)
+#define MAPFS_WRITE_CONVERT \
+    4u /* of MAP alone: the blocks are the file's there already, unwritten, and become written */
 
 /* File data at home in new blocks: blocks logical .. logical + n_blocks - 1 of the file now lie at block .., whatever lay there
- * before is freed. n_blocks 0: data was stored into blocks that the file has; size and times alone change. */
+ * before is freed (or converted, see above). n_blocks 0: data was stored into blocks that the file has; size and times alone change. */
 struct mapfs_disk_record_map {
     struct mapfs_disk_record header;
     struct mapfs_le64 ino;
@@ -165,6 +172,32 @@ struct mapfs_disk_record_map {
 };
 _Static_assert(sizeof(struct mapfs_disk_record_map) == 80, "map");
 
+/* The blocks source_logical .. source_logical + n_blocks - 1 of the file `source` are from now on those of the file `ino` at `logical` too: written
+ * ones are shared, and whatever lay there before is freed. Holes and unwritten blocks become holes. */
+struct mapfs_disk_record_clone {
+    struct mapfs_disk_record header;
+    struct mapfs_le64 source;
+    struct mapfs_le64 source_logical;
+    struct mapfs_le64 ino; /* may be the same file, in a range apart */
+    struct mapfs_le64 logical;
+    struct mapfs_le64 n_blocks;
+    struct mapfs_le64 size;  /* of `ino` afterwards */
+    struct mapfs_le32 flags; /* MAPFS_WRITE_* */
+    struct mapfs_le32 reserved;
+};
+_Static_assert(sizeof(struct mapfs_disk_record_clone) == 80, "clone");
+
+/* A hole: what the file has in its blocks logical .. logical + n_blocks - 1 is freed. Size and inline data stay. */
+struct mapfs_disk_record_punch {
+    struct mapfs_disk_record header;
+    struct mapfs_le64 ino;
+    struct mapfs_le64 logical;
+    struct mapfs_le64 n_blocks;
+    struct mapfs_le32 flags; /* MAPFS_WRITE_* */
+    struct mapfs_le32 reserved;
+};
+_Static_assert(sizeof(struct mapfs_disk_record_punch) == 56, "punch");
+
 /* The whole content of a file that lies in the tree. */
 struct mapfs_disk_record_inline {
     struct mapfs_disk_record header;
@@ -176,15 +209,15 @@ struct mapfs_disk_record_inline {
 };
 _Static_assert(sizeof(struct mapfs_disk_record_inline) == 40, "inline");
 
-/* A new size. Extents at and after the cut, the first block that lies wholly past `size`, are freed: at once as far as the bound goes, the
- * rest by RECLAIM records (the inode is an orphan with that cut until then). A size within a block needs a MAP record before it that
+/* A new size. If it is not above the old one, extents at and after the cut, the first block that lies wholly past `size`, are freed: at once as
+ * far as the bound goes, the rest by RECLAIM records (the inode is an orphan with that cut until then). A size within a block needs a MAP record before it that
  * moves the block, unless the block is not sealed. */
 struct mapfs_disk_record_truncate {
     struct mapfs_disk_record header;
     struct mapfs_le64 ino;
     struct mapfs_le64 size;
-    struct mapfs_le32 flags; /* MAPFS_WRITE_* */
-    struct mapfs_le32 reserved;
+    struct mapfs_le32 flags;     /* MAPFS_WRITE_* */
+    struct mapfs_le32 n_extents; /* the bound, as of RECLAIM */
 };
 _Static_assert(sizeof(struct mapfs_disk_record_truncate) == 48, "truncate");
 
@@ -213,5 +246,6 @@ typedef struct {
 } MapfsBatchExpected;
 
 /* Checks a batch's header, checksum, chain and every record's frame. `len_available` is what the log region has from here.
- * 0 or -EUCLEAN with a note; what follows the last batch of a log is -EUCLEAN in the ordinary course of things. */
+ * The bytes may change meanwhile: what is judged is a copy. 0 or -EUCLEAN with a note; what follows the last batch of a log is -EUCLEAN in the
+ * ordinary course of things. -ENOMEM. */
 int mapfs_batch_check(const void *batch, size_t len_available, const MapfsBatchExpected *expected) MAPFS_MUST_USE;

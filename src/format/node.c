@@ -119,7 +119,7 @@ static int index_check(const struct mapfs_disk_index *node, unsigned n_items, Ma
         uint64_t address = mapfs_le64_load(pointer.address);
         uint64_t generation = mapfs_le64_load(pointer.generation);
 
-        /* The first pointer's key is not compared: on the left edge of the tree it may be anything. */
+        /* The first pointer's key is never looked at, and may be anything. */
         if (i > 1 && mapfs_key_compare(previous, key) >= 0)
             return mapfs_damage(block, "tree node", "keys of pointers %u and %u do not rise", i - 1, i);
         if (!mapfs_zero_check(pointer.reserved, sizeof(pointer.reserved)))

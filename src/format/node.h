@@ -5,8 +5,8 @@
  *
  * A leaf (level 0) holds slots that grow up from the header and values that grow down from the end. The values lie without
  * gaps in the order of their slots: slot 0 has the last bytes of the block, and slot i ends where slot i-1 begins.
- * An index node (level 1 and up) holds pointers; the key of a pointer is at most the smallest key below it, and that of the
- * first pointer of a level is not compared. */
+ * An index node (level 1 and up) holds pointers; the key of a pointer is at most the smallest key below it; that of a
+ * node's first pointer is never looked at. */
 
 #include "base/macros.h"
 #include "base/types.h"
@@ -98,7 +98,8 @@ uint64_t mapfs_header_checksum(const void *block, uint64_t checksum_seed);
 void mapfs_header_seal(void *block, uint64_t checksum_seed);
 
 /* Checks a node in full: magic, address, generation, level, owner, checksum, then bounds, order of keys and layout of values, and
- * every item by mapfs_item_check(). Reads only the 4096 bytes at `node`. 0, or -EUCLEAN with a note. */
+ * every item by mapfs_item_check(). Reads only the 4096 bytes at `node`, which must be stable: copy them out of a mapping. 0, or -EUCLEAN with a
+ * note. */
 int mapfs_node_check(const void *node, MapfsNodeRef expected, uint64_t checksum_seed) MAPFS_MUST_USE;
 
 /* The same without the checksum, for nodes that are not sealed yet (tests, asserts). */

@@ -113,8 +113,15 @@ bool mapfs_superblock_is_whole(const struct mapfs_disk_superblock *superblock, c
 }
 
 static int superblock_check_rest(const struct mapfs_disk_superblock *superblock) {
-    if (mapfs_le64_load(superblock->generation) == 0)
+    const uint64_t counters[] = {mapfs_le64_load(superblock->generation), mapfs_le64_load(superblock->epoch),
+                                 mapfs_le64_load(superblock->lsn)};
+
+    if (counters[0] == 0)
         return mapfs_damage(0, "superblock", "the generation is 0");
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(counters); i++) {
+        if (counters[i] >= MAPFS_COUNTER_LIMIT)
+            return mapfs_damage(0, "superblock", "generation, epoch or log sequence cannot be %" PRIu64, counters[i]);
+    }
     if (mapfs_le64_load(superblock->flags) & ~MAPFS_SUPERBLOCK_FLAGS_KNOWN)
         return mapfs_damage(0, "superblock", "flags are %#" PRIx64, mapfs_le64_load(superblock->flags));
     if (mapfs_le32_load(superblock->reserved1) != 0 || mapfs_le32_load(superblock->reserved2) != 0)

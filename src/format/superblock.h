@@ -25,11 +25,17 @@
 #define MAPFS_LOG_BLOCKS_MIN 16u
 #define MAPFS_LOG_BLOCKS_MAX 16384u /* the log ends in the first block group */
 
+/* Generations, epochs and log sequence numbers are below it: more than there can ever be. So counting on cannot wrap, and the
+ * objects of pending frees have their place. */
+#define MAPFS_COUNTER_LIMIT (UINT64_C(1) << 61)
+
 /* Feature bits known to this version. Unknown compat bits are ignored, unknown ro_compat bits allow reading alone,
  * unknown incompat bits refuse the image. */
 #define MAPFS_FEATURE_COMPAT_KNOWN UINT64_C(0)
 #define MAPFS_FEATURE_RO_COMPAT_KNOWN UINT64_C(0)
-#define MAPFS_FEATURE_INCOMPAT_KNOWN UINT64_C(0)
+/* Extents may share blocks: who does not count them would free them too early. Set by the first checkpoint with such an extent, and kept. */
+#define MAPFS_FEATURE_INCOMPAT_SHARED (UINT64_C(1) << 0)
+#define MAPFS_FEATURE_INCOMPAT_KNOWN MAPFS_FEATURE_INCOMPAT_SHARED
 
 /* Set by an orderly unmount, cleared by the first checkpoint after a mount. A mount of an
  * image without it first syncs what it found. */
@@ -52,7 +58,7 @@ struct mapfs_disk_superblock {
     struct mapfs_le64 checksum; /* XXH3-64, seed 0, of the 4096 bytes with this field zero */
     struct mapfs_le32 version;
     struct mapfs_le32 block_size;
-    struct mapfs_le64 generation; /* >= 1 */
+    struct mapfs_le64 generation; /* >= 1; this and the next two below MAPFS_COUNTER_LIMIT */
     struct mapfs_le64 epoch;      /* the epoch that this checkpoint closed */
     struct mapfs_le64 lsn;        /* the last record that this checkpoint holds; records at or below it are skipped */
     uint8_t uuid[MAPFS_UUID_LEN];

@@ -23,16 +23,27 @@ int mapfs_apply_broken(MapfsFs *fs, int error) MAPFS_MUST_USE;
 #define MAPFS_STRIP_CHANGES 1u
 int mapfs_apply_strip(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_disk_inode *inode) MAPFS_MUST_USE;
 
+/* What the records that change a file's data have in common. Begin: its inode, stripped where `flags` (MAPFS_WRITE_*) say so; -EINVAL
+ * for what is no regular file. End: the inode with its times goes back. */
+int mapfs_apply_file_begin(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, uint32_t flags,
+                           struct mapfs_disk_inode *ret_inode) MAPFS_MUST_USE;
+int mapfs_apply_file_end(MapfsFs *fs, const struct mapfs_disk_record *record, uint64_t ino, uint32_t flags,
+                         struct mapfs_disk_inode *inode) MAPFS_MUST_USE;
+
 /* The inode has just lost its last name: adds UNLINKED to its orphan item
  * (a cut of TRUNCATED stays), one change, and queues it for reclaim when nobody uses it. */
 int mapfs_apply_orphan(MapfsFs *fs, MapfsTxn *txn, uint64_t ino) MAPFS_MUST_USE;
 
 /* Inode, entry, parent, target in three chunks. */
 #define MAPFS_CREATE_CHANGES 6u
+/* Inode, orphan. */
+#define MAPFS_TMPFILE_CHANGES 2u
 /* Entry, inode, parent, orphan. */
 #define MAPFS_NAME_CHANGES 4u
 /* Two entries, two parents, two inodes, orphan. */
 #define MAPFS_RENAME_CHANGES 7u
+/* And the whiteout, whose entry is the old one. */
+#define MAPFS_WHITEOUT_CHANGES (MAPFS_RENAME_CHANGES + 1u)
 /* The inode and what is stripped. */
 #define MAPFS_SETATTR_CHANGES (1u + MAPFS_STRIP_CHANGES)
 
@@ -44,8 +55,11 @@ int mapfs_apply_rename(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
 int mapfs_apply_setattr(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_xattr(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 
-/* data-apply.c, truncate.c, reclaim.c */
+int mapfs_apply_clone(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
+
+/* data-apply.c, allocate-apply.c, truncate.c, reclaim.c */
 int mapfs_apply_map(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
+int mapfs_apply_punch(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;
 int mapfs_apply_reclaim(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) MAPFS_MUST_USE;

@@ -5,14 +5,16 @@
 #include <sys/stat.h>
 
 #include "format/time.h"
+#include "fs/acl-private.h"
 #include "fs/apply-private.h"
+#include "fs/flags-private.h"
 #include "fs/fs-private.h"
 #include "fs/xattr-private.h"
 
 /* Mask bits that a SETATTR record carries out. */
 #define MASK_RECORD                                                                                         \
     (MAPFS_SET_MODE | MAPFS_SET_UID | MAPFS_SET_GID | MAPFS_SET_ATIME | MAPFS_SET_MTIME | MAPFS_SET_CTIME | \
-     MAPFS_SET_ATIME_NOW | MAPFS_SET_MTIME_NOW | MAPFS_SET_KILL_PRIV)
+     MAPFS_SET_ATIME_NOW | MAPFS_SET_MTIME_NOW | MAPFS_SET_KILL_PRIV | MAPFS_SET_FLAGS | MAPFS_SET_PROJECT)
 
 int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) {
     const MapfsKey key = mapfs_inode_key(ino);
@@ -32,7 +34,7 @@ int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) {
 /* The mode without what a change of data or owner takes away: sgid only marks a program if the group may execute it,
  * and mandatory locking otherwise. */
 static uint32_t mode_strip(uint32_t mode) {
-    if ((mode & S_IFMT) != S_IFREG)
+    if (S_ISDIR(mode))
         return mode;
     mode &= ~(uint32_t)S_ISUID;
     if (mode & S_IXGRP)
@@ -61,6 +63,28 @@ int mapfs_apply_strip(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_dis
         return r;
     inode->n_xattrs = mapfs_le32_store(n_xattrs - 1);
     return 0;
+}
+
+int mapfs_apply_file_begin(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, uint32_t flags,
+                           struct mapfs_disk_inode *ret_inode) {
+    int r;
+
+    r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, ret_inode);
+    if (r < 0)
+        return r;
+    if (!S_ISREG(mapfs_le32_load(ret_inode->mode)))
+        return -EINVAL;
+    return flags & MAPFS_WRITE_STRIP ? mapfs_apply_strip(fs, txn, ino, ret_inode) : 0;
+}
+
+int mapfs_apply_file_end(MapfsFs *fs, const struct mapfs_disk_record *record, uint64_t ino, uint32_t flags,
+                         struct mapfs_disk_inode *inode) {
+    int r;
+
+    if (!(flags & MAPFS_WRITE_NO_TIMES))
+        mapfs_inode_touch(inode, mapfs_le64_load(record->time), true);
+    r = mapfs_inode_store(mapfs_store_tree(fs->store), ino, inode);
+    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
 }
 
 int mapfs_apply_setattr(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) {
@@ -130,6 +154,14 @@ static void setattr_build(uint64_t ino, const struct mapfs_disk_inode *inode, un
         disk_mask |= MAPFS_ATTR_CTIME;
         record.ctime = mapfs_le64_store(mapfs_time_from_timespec(attr->ctime));
     }
+    if (mask & MAPFS_SET_FLAGS) {
+        disk_mask |= MAPFS_ATTR_FLAGS;
+        record.flags = mapfs_le64_store(attr->flags);
+    }
+    if (mask & MAPFS_SET_PROJECT) {
+        disk_mask |= MAPFS_ATTR_PROJECT;
+        record.project = mapfs_le32_store(attr->project);
+    }
     record.mask = mapfs_le32_store(disk_mask);
     *ret_record = record;
     mapfs_record_init(&ret_record->header, MAPFS_RECORD_SETATTR, sizeof(record), now);
@@ -137,11 +169,27 @@ static void setattr_build(uint64_t ino, const struct mapfs_disk_inode *inode, un
 
 /* A change of owner takes privileges away from all but directories, unless the caller says what the mode is to be. */
 static bool mask_strips(unsigned mask, const struct mapfs_disk_inode *inode) {
-    if (!S_ISREG(mapfs_le32_load(inode->mode)))
+    if (S_ISDIR(mapfs_le32_load(inode->mode)))
         return false;
     if (mask & MAPFS_SET_KILL_PRIV)
         return true;
     return mask & (MAPFS_SET_UID | MAPFS_SET_GID) && !(mask & MAPFS_SET_MODE);
+}
+
+unsigned mapfs_attr_changes(unsigned mask) {
+    return 3 + (mask & MAPFS_SET_MODE ? MAPFS_ACL_CHANGES : 0);
+}
+
+/* The new mode and the list that has to follow it. */
+static int records_run(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_inode *inode,
+                       struct mapfs_disk_record_setattr *record) {
+    int r = mapfs_record_run(fs, txn, &record->header);
+
+    if (r < 0 || !(mapfs_le32_load(record->mask) & MAPFS_ATTR_MODE))
+        return r;
+    r = mapfs_acl_follow_mode(fs, txn, mapfs_le64_load(record->ino), inode, mapfs_le32_load(record->mode));
+    /* The records are one change to the caller. */
+    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
 }
 
 int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
@@ -150,6 +198,8 @@ int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, c
     bool removed = false;
     int r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, &inode);
 
+    if (r == 0 && mask & MAPFS_SET_MODE)
+        r = mapfs_acl_check(fs, ino, &inode);
     if (r < 0)
         return r;
     if (mask_strips(mask, &inode)) {
@@ -160,9 +210,17 @@ int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, c
         removed = r > 0;
     }
     setattr_build(ino, &inode, mask, attr, &record);
-    r = mapfs_record_run(fs, txn, &record.header);
-    /* The two records are one change to the caller. */
+    r = records_run(fs, txn, &inode, &record);
     return r < 0 && removed ? mapfs_apply_broken(fs, r) : r;
+}
+
+static int setattr_locked(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, &inode);
+
+    if (r == 0)
+        r = mapfs_flags_check_setattr(&inode, mask, attr);
+    return r < 0 ? r : mapfs_attr_change(fs, txn, ino, mask, attr);
 }
 
 static int setattr_run(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
@@ -171,11 +229,11 @@ static int setattr_run(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr
     int r;
 
     mapfs_store_prefetch(fs->store, &key, 1);
-    r = mapfs_fs_begin(fs, MAPFS_TXN_FREES, MAPFS_ATTR_CHANGES, &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_FREES, mapfs_attr_changes(mask), &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
-    r = mapfs_attr_change(fs, &txn, ino, mask, attr);
+    r = setattr_locked(fs, &txn, ino, mask, attr);
     mapfs_txn_end(&txn);
     return r;
 }
@@ -183,6 +241,8 @@ static int setattr_run(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr
 int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr, MapfsAttr *ret_attr) {
     int r = 0;
 
+    if (mask & MAPFS_SET_FLAGS && attr->flags & ~MAPFS_INODE_FLAGS_KNOWN)
+        return -EOPNOTSUPP;
     if (mask & MAPFS_SET_SIZE)
         r = mapfs_fs_truncate(fs, ino, mask & (MAPFS_SET_SIZE | MASK_RECORD), attr);
     else if (mask & MASK_RECORD)

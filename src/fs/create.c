@@ -6,8 +6,10 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "fs/acl-private.h"
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
+#include "fs/flags-private.h"
 
 /* The record with room for the longest name and target. */
 typedef union {
@@ -126,7 +128,7 @@ static int create_validate(const MapfsName *name, const MapfsNewInode *new_inode
     return memchr(new_inode->target, '\0', new_inode->target_len) ? -EINVAL : 0;
 }
 
-/* `parent` decides about the group, as in every Unix with setgid directories. */
+/* `parent` decides about the group, as in every Unix with setgid directories. Without a name, name->parent is 0. */
 static void create_build(const MapfsName *name, const MapfsNewInode *new_inode, const struct mapfs_disk_inode *parent,
                          uint64_t ino, CreateRecord *ret_record) {
     struct mapfs_disk_record_create *create = &ret_record->create;
@@ -152,45 +154,115 @@ static void create_build(const MapfsName *name, const MapfsNewInode *new_inode, 
                       mapfs_fs_now());
 }
 
-static int create_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, const MapfsNewInode *new_inode,
+/* Where an inode is made. Without a name it belongs to no directory; `dir` is the one whose rules it follows. */
+typedef struct {
+    MapfsName name;
+    uint64_t dir;
+    const MapfsNewInode *how;
+    unsigned n_inherit; /* changes claimed for what is inherited */
+} Creation;
+
+/* Makes the inode, with its lookup counted, and gives it what it inherits. */
+static int create_run(MapfsFs *fs, MapfsTxn *txn, CreateRecord *record, const MapfsInherited *inherited,
+                      MapfsAttr *ret_attr) {
+    uint64_t ino = mapfs_le64_load(record->create.ino);
+    struct mapfs_disk_inode inode;
+    int r;
+
+    /* Its lookup comes first, or an unnamed file would be taken for one that nobody uses. */
+    mapfs_inode_table_count(fs->inodes, ino);
+    r = mapfs_record_run(fs, txn, &record->create.header);
+    if (r < 0) {
+        (void)mapfs_inode_table_forget(fs->inodes, ino, 1); /* there is nothing to reclaim */
+        return r;
+    }
+    create_inode(&record->create, &inode);
+    if (inherited) {
+        r = mapfs_inherit_store(fs, txn, ino, inherited, mapfs_le64_load(record->create.header.time));
+        if (r == 0)
+            r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, &inode);
+        if (r < 0)
+            return mapfs_apply_broken(fs, r);
+    }
+    mapfs_inode_to_attr(ino, &inode, ret_attr);
+    return 0;
+}
+
+/* 0, -errno, or 1 when more is inherited than changes were claimed for. */
+static int create_in_dir(MapfsFs *fs, MapfsTxn *txn, const Creation *creation, const struct mapfs_disk_inode *dir,
                          MapfsAttr *ret_attr) {
-    struct mapfs_disk_inode parent, inode;
-    MapfsDirent dirent;
+    MapfsNewInode how = *creation->how;
+    MapfsInherited inherited;
     CreateRecord record;
-    uint64_t ino;
-    int r = mapfs_dir_load(fs, name->parent, &parent);
+    MapfsIno ino;
+    int r = mapfs_flags_check_append(dir);
+
+    if (r < 0)
+        return r;
+    const int n_inherited = mapfs_inherit(fs, creation->dir, dir, &how, &inherited);
+    if (n_inherited < 0)
+        return n_inherited;
+    if (n_inherited > 0 && creation->n_inherit < MAPFS_INHERIT_CHANGES)
+        return 1;
+    r = mapfs_txn_next_ino(txn, &ino);
+    if (r < 0)
+        return r;
+    how.mode = inherited.mode;
+    create_build(&creation->name, &how, dir, ino.n, &record);
+    return create_run(fs, txn, &record, n_inherited > 0 ? &inherited : NULL, ret_attr);
+}
+
+static int create_locked(MapfsFs *fs, MapfsTxn *txn, const Creation *creation, MapfsAttr *ret_attr) {
+    struct mapfs_disk_inode dir;
+    MapfsDirent dirent;
+    int r = mapfs_dir_load(fs, creation->dir, &dir);
 
     if (r < 0)
         return r;
     /* A name that is there is the ordinary failure, and must not use up an inode number. */
-    r = mapfs_dirent_lookup(fs, name, &dirent);
-    if (r != 0)
-        return r < 0 ? r : -EEXIST;
-    ino = mapfs_txn_next_ino(txn).n;
-    create_build(name, new_inode, &parent, ino, &record);
-    r = mapfs_record_run(fs, txn, &record.create.header);
-    if (r < 0)
-        return r;
-    create_inode(&record.create, &inode);
-    mapfs_inode_to_attr(ino, &inode, ret_attr);
-    mapfs_inode_table_count(fs->inodes, ino);
-    return 0;
+    if (creation->name.parent != 0) {
+        r = mapfs_dirent_lookup(fs, &creation->name, &dirent);
+        if (r != 0)
+            return r < 0 ? r : -EEXIST;
+    }
+    return create_in_dir(fs, txn, creation, &dir, ret_attr);
+}
+
+/* Few directories hand anything down: changes for that are claimed once it is known. */
+static int create_in_txn(MapfsFs *fs, Creation *creation, unsigned n_changes, MapfsAttr *ret_attr) {
+    MapfsTxn txn;
+    int r;
+
+    do {
+        r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, n_changes + creation->n_inherit, &txn);
+        if (r < 0)
+            return r;
+        mapfs_txn_lock(&txn);
+        r = create_locked(fs, &txn, creation, ret_attr);
+        mapfs_txn_end(&txn);
+        creation->n_inherit = MAPFS_INHERIT_CHANGES;
+    } while (r > 0);
+    return r;
 }
 
 int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) {
-    MapfsTxn txn;
+    Creation creation = {.name = *at, .dir = at->parent, .how = new_inode};
     int r = create_validate(at, new_inode);
 
     if (r < 0)
         return r;
     mapfs_name_prefetch(fs, at);
-    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3 + target_n_chunks(new_inode->target_len), &txn);
-    if (r < 0)
-        return r;
-    mapfs_txn_lock(&txn);
-    r = create_locked(fs, &txn, at, new_inode, ret_attr);
-    mapfs_txn_end(&txn);
-    return r;
+    return create_in_txn(fs, &creation, 3 + target_n_chunks(new_inode->target_len), ret_attr);
+}
+
+int mapfs_fs_tmpfile(MapfsFs *fs, uint64_t dir, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) {
+    const MapfsKey keys[] = {mapfs_inode_key(dir), mapfs_orphan_key(UINT64_MAX)};
+    Creation creation = {.name = {.parent = 0, .name = "", .name_len = 0}, .dir = dir, .how = new_inode};
+
+    if ((new_inode->mode & ~(uint32_t)07777) != S_IFREG || new_inode->target_len > 0)
+        return -EINVAL;
+    mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
+    return create_in_txn(fs, &creation, MAPFS_TMPFILE_CHANGES, ret_attr);
 }
 
 /* --- symlinks --- */

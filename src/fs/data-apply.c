@@ -5,23 +5,24 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/mutant.h"
 #include "fs/data-private.h"
 
-static int file_load(MapfsTree *tree, uint64_t ino, struct mapfs_disk_inode *ret_inode) {
-    int r;
+/* What is there gives way to the new extent. */
+static int map_drop(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent, uint64_t *ret_freed) {
+    uint64_t end = extent->logical + extent->n_blocks;
+    MapfsTree *tree = mapfs_store_tree(txn->store);
+    MapfsExtent old;
 
-    r = mapfs_inode_load(tree, ino, ret_inode);
-    if (r < 0)
-        return r;
-    return S_ISREG(mapfs_le32_load(ret_inode->mode)) ? 0 : -EINVAL;
-}
-
-static void file_touch(struct mapfs_disk_inode *inode, uint64_t time, uint32_t flags) {
-    if (!(flags & MAPFS_WRITE_NO_TIMES))
-        mapfs_inode_touch(inode, time, true);
+    if (MAPFS_MUTANT("unwritten-in-place") && extent->flags == MAPFS_EXTENT_UNWRITTEN &&
+        mapfs_extent_find(tree, ino, extent->logical, &old) > 0 &&
+        old.block - old.logical == extent->block - extent->logical) {
+        *ret_freed = extent->n_blocks;
+        return mapfs_extent_cut(tree, ino, &old, extent->logical, end);
+    }
+    return mapfs_extent_drop(txn, ino, extent->logical, end, ret_freed);
 }
 
 static int map_blocks(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record_map *map,
@@ -38,7 +39,11 @@ static int map_blocks(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record
     uint64_t n_freed;
     int r;
 
-    r = mapfs_extent_drop(txn, ino, extent.logical, extent.logical + extent.n_blocks, &n_freed);
+    if (mapfs_le32_load(map->flags) & MAPFS_WRITE_CONVERT) {
+        r = mapfs_extent_convert(txn, ino, &extent);
+        return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+    }
+    r = map_drop(txn, ino, &extent, &n_freed);
     if (r < 0)
         return mapfs_apply_broken(fs, r);
     r = mapfs_extent_add(txn, ino, &extent);
@@ -60,20 +65,14 @@ static int inline_leave(MapfsFs *fs, uint64_t ino, const struct mapfs_disk_inode
 
 int mapfs_apply_map(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) {
     const struct mapfs_disk_record_map *map = (const struct mapfs_disk_record_map *)record;
-    MapfsTree *tree = mapfs_store_tree(fs->store);
     uint64_t ino = mapfs_le64_load(map->ino);
     uint32_t flags = mapfs_le32_load(map->flags);
     struct mapfs_disk_inode inode;
     int r;
 
-    r = file_load(tree, ino, &inode);
+    r = mapfs_apply_file_begin(fs, txn, ino, flags, &inode);
     if (r < 0)
         return r;
-    if (flags & MAPFS_WRITE_STRIP) {
-        r = mapfs_apply_strip(fs, txn, ino, &inode);
-        if (r < 0)
-            return r;
-    }
     if (mapfs_le32_load(map->n_blocks) > 0) {
         r = inline_leave(fs, ino, &inode);
         if (r < 0)
@@ -83,9 +82,7 @@ int mapfs_apply_map(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *
             return r;
     }
     inode.size = map->size;
-    file_touch(&inode, mapfs_le64_load(record->time), flags);
-    r = mapfs_inode_store(tree, ino, &inode);
-    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+    return mapfs_apply_file_end(fs, record, ino, flags, &inode);
 }
 
 int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) {
@@ -97,17 +94,13 @@ int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
     struct mapfs_disk_inode inode;
     int r;
 
-    r = file_load(tree, ino, &inode);
+    r = mapfs_apply_file_begin(fs, txn, ino, flags, &inode);
     if (r < 0)
         return r;
     if (mapfs_le64_load(inode.n_blocks) > 0)
-        return mapfs_damage(0, "record", "puts the content of inode %" PRIu64 " into the tree, but it has extents",
-                            ino);
-    if (flags & MAPFS_WRITE_STRIP) {
-        r = mapfs_apply_strip(fs, txn, ino, &inode);
-        if (r < 0)
-            return r;
-    }
+        return mapfs_apply_broken(
+            fs,
+            mapfs_damage(0, "record", "puts the content of inode %" PRIu64 " into the tree, but it has extents", ino));
     if (len_bytes > 0)
         r = mapfs_tree_put(tree, mapfs_inline_key(ino), content->bytes, len_bytes);
     else
@@ -115,7 +108,5 @@ int mapfs_apply_inline(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
     if (r < 0 && r != -ENOENT)
         return mapfs_apply_broken(fs, r);
     inode.size = mapfs_le64_store(len_bytes);
-    file_touch(&inode, mapfs_le64_load(record->time), flags);
-    r = mapfs_inode_store(tree, ino, &inode);
-    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+    return mapfs_apply_file_end(fs, record, ino, flags, &inode);
 }

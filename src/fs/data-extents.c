@@ -25,7 +25,7 @@ static int extent_decode(const MapfsItem *item, MapfsExtent *ret_extent) {
         .birth_epoch = mapfs_le64_load(extent.birth_epoch),
     };
     if (ret_extent->n_blocks == 0 || ret_extent->n_blocks > MAPFS_EXTENT_BLOCKS_MAX ||
-        ret_extent->logical > MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT)
+        ret_extent->block >= MAPFS_IMAGE_BLOCKS_MAX || ret_extent->logical > MAPFS_FILE_SIZE_MAX >> MAPFS_BLOCK_SHIFT)
         return mapfs_damage(0, "extent", "of inode %" PRIu64 " at its block %" PRIu64 " has %" PRIu64 " blocks",
                             item->key.object, ret_extent->logical, ret_extent->n_blocks);
     return 0;
@@ -93,11 +93,31 @@ static int extent_replace(MapfsTree *tree, uint64_t ino, const MapfsExtent *exte
     return mapfs_tree_replace(tree, mapfs_extent_key(ino, extent->logical), &value, sizeof(value));
 }
 
-/* Takes the middle [first, end) out of one extent: what is left of it stays, before and after. */
-static int extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, uint64_t first, uint64_t end) {
+/* What is found on the way back from a higher key must be what a change of its own key changes. Where a damaged tree has a key twice, it is not:
+ * what is cut would be found again as it was, and freed again, for ever. */
+static int extent_check_place(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent) {
+    MapfsExtent stored = {0};
+    MapfsItem item;
+    int r;
+
+    r = mapfs_tree_lookup(tree, mapfs_extent_key(ino, extent->logical), &item);
+    if (r > 0)
+        r = extent_decode(&item, &stored);
+    if (r < 0)
+        return r;
+    if (stored.block != extent->block || stored.n_blocks != extent->n_blocks)
+        return mapfs_damage(0, "extent", "of inode %" PRIu64 " at its block %" PRIu64 " is there twice", ino,
+                            extent->logical);
+    return 0;
+}
+
+int mapfs_extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, uint64_t first, uint64_t end) {
     MapfsExtent head = *extent, tail = *extent;
     int r;
 
+    r = extent_check_place(tree, ino, extent);
+    if (r < 0)
+        return r;
     head.n_blocks = first - extent->logical;
     tail.logical = end;
     tail.block += end - extent->logical;
@@ -111,30 +131,149 @@ static int extent_cut(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent, 
     return r;
 }
 
-int mapfs_extent_drop(MapfsTxn *txn, uint64_t ino, uint64_t first, uint64_t end, uint64_t *ret_freed) {
+/* What can go at once of some of an extent's blocks: those of one count. */
+static int extent_part(MapfsTree *tree, const MapfsExtent *extent, MapfsRun run, bool from_end, MapfsShared *ret_part) {
+    if (extent->flags & MAPFS_EXTENT_SHARED)
+        return mapfs_shared_part(tree, run, from_end, ret_part);
+    *ret_part = (MapfsShared){.run = run, .n_refs = 1};
+    return 0;
+}
+
+/* Takes a part out of the extent. Of a part at its end, an error comes before any change, or is -EIO after the first: then nothing more of this mount is
+ * published. From the midst, it may have cut the extent. */
+static int extent_drop_part(MapfsTxn *txn, uint64_t ino, const MapfsExtent *extent, const MapfsShared *part) {
     MapfsTree *tree = mapfs_store_tree(txn->store);
-    uint64_t n_freed = 0;
+    uint64_t first = extent->logical + (part->run.start.n - extent->block);
+    int r;
+
+    r = mapfs_extent_cut(tree, ino, extent, first, first + part->run.n_blocks);
+    if (r < 0)
+        return r;
+    if (part->n_refs > 1) {
+        r = mapfs_shared_set(tree, part, part->n_refs - 1);
+        if (r < 0)
+            mapfs_image_fail(mapfs_store_image(txn->store), -EIO);
+        return r < 0 ? -EIO : 0;
+    }
+    mapfs_txn_free(txn, part->run);
+    return 0;
+}
+
+int mapfs_extent_drop(MapfsTxn *txn, uint64_t ino, uint64_t first, uint64_t end, uint64_t *ret_dropped) {
+    MapfsTree *tree = mapfs_store_tree(txn->store);
+    uint64_t n_dropped = 0;
 
     while (first < end) {
         MapfsExtent extent;
-        uint64_t start, stop;
+        MapfsShared part;
         int r = mapfs_extent_find(tree, ino, first, &extent);
 
         if (r < 0)
             return r;
         if (r == 0 || extent.logical >= end)
             break;
-        start = MAPFS_MAX(extent.logical, first);
-        stop = MAPFS_MIN(extent.logical + extent.n_blocks, end);
-        r = extent_cut(tree, ino, &extent, start, stop);
+        r = extent_part(tree, &extent, mapfs_extent_clip(&extent, first, end), false, &part);
+        if (r == 0)
+            r = extent_drop_part(txn, ino, &extent, &part);
         if (r < 0)
             return r;
-        mapfs_txn_free(txn, (MapfsRun){{extent.block + (start - extent.logical)}, stop - start});
-        n_freed += stop - start;
-        first = stop;
+        n_dropped += part.run.n_blocks;
+        first = MAPFS_MAX(extent.logical, first) + part.run.n_blocks;
     }
-    *ret_freed = n_freed;
+    *ret_dropped = n_dropped;
     return 0;
+}
+
+static unsigned units_of(const MapfsExtent *extent) {
+    return extent->flags & MAPFS_EXTENT_SHARED ? MAPFS_SHARED_UNITS : 1;
+}
+
+/* One step from the end: 1 when nothing is left past the cut, 0, or -errno as extent_drop_part(). */
+static int tail_step(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned *n_units, uint64_t *n_dropped) {
+    MapfsTree *tree = mapfs_store_tree(txn->store);
+    MapfsExtent last;
+    MapfsShared part;
+    uint64_t end;
+    int r;
+
+    r = mapfs_extent_last(tree, ino, &last);
+    if (r < 0)
+        return r;
+    end = r > 0 ? last.logical + last.n_blocks : 0;
+    if (end <= cut)
+        return 1;
+    if (*n_units == 0)
+        return 0;
+    r = extent_part(tree, &last, mapfs_extent_clip(&last, cut, end), true, &part);
+    if (r == 0)
+        r = extent_drop_part(txn, ino, &last, &part);
+    if (r < 0)
+        return r;
+    *n_dropped += part.run.n_blocks;
+    *n_units -= MAPFS_MIN(*n_units, units_of(&last));
+    return 0;
+}
+
+int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_units, uint64_t *ret_dropped) {
+    int r = 0;
+
+    *ret_dropped = 0;
+    while (r == 0 && n_units > 0)
+        r = tail_step(txn, ino, cut, &n_units, ret_dropped);
+    if (r == 0)
+        r = tail_step(txn, ino, cut, &n_units, ret_dropped); /* only looks: is there more? */
+    /* What was dropped before damage was met is whole by itself; who comes for the rest meets it at once. */
+    return r < 0 && r != -EIO && *ret_dropped > 0 ? 0 : r;
+}
+
+int mapfs_extent_reach(MapfsTree *tree, uint64_t ino, uint64_t first, unsigned n_units, uint64_t *end) {
+    for (uint64_t at = first; at < *end;) {
+        MapfsExtent extent;
+        MapfsShared part;
+        int r = mapfs_extent_find(tree, ino, at, &extent);
+
+        if (r <= 0 || extent.logical >= *end)
+            return r < 0 ? r : 0;
+        at = MAPFS_MAX(extent.logical, at);
+        if (n_units == 0) {
+            *end = at;
+            return 0;
+        }
+        r = extent_part(tree, &extent, mapfs_extent_clip(&extent, at, *end), false, &part);
+        if (r < 0)
+            return r;
+        at += part.run.n_blocks;
+        n_units -= MAPFS_MIN(n_units, units_of(&extent));
+    }
+    return 0;
+}
+
+int mapfs_extent_any_shared(MapfsTree *tree, uint64_t ino, uint64_t first, unsigned n_max, bool *ret_shared) {
+    uint64_t before = UINT64_MAX;
+    MapfsExtent extent;
+    bool shared;
+    int r;
+
+    r = mapfs_extent_find(tree, ino, first, &extent);
+    shared = r > 0 && (extent.flags & MAPFS_EXTENT_SHARED);
+    for (unsigned i = 0; i < n_max && !shared && r > 0; i++) {
+        r = extent_before(tree, ino, before, &extent);
+        if (r <= 0 || extent.logical <= first)
+            break;
+        shared = (extent.flags & MAPFS_EXTENT_SHARED) != 0;
+        before = extent.logical - 1;
+    }
+    *ret_shared = shared;
+    return r < 0 ? r : 0;
+}
+
+int mapfs_extent_set_shared(MapfsTree *tree, uint64_t ino, const MapfsExtent *extent) {
+    MapfsExtent shared = *extent;
+
+    if (extent->flags & MAPFS_EXTENT_SHARED)
+        return 0;
+    shared.flags |= MAPFS_EXTENT_SHARED;
+    return extent_replace(tree, ino, &shared);
 }
 
 static bool extents_join(const MapfsExtent *a, const MapfsExtent *b) {

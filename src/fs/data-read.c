@@ -48,6 +48,8 @@ static int read_add_extent(MapfsFs *fs, MapfsRead *read, const MapfsExtent *exte
 
     if (extent->flags & MAPFS_EXTENT_UNWRITTEN)
         return read_add_zeros(read, len);
+    if (mapfs_store_is_lost(fs->store, (MapfsEpoch){extent->birth_epoch}))
+        return -EIO;
     bytes = mapfs_image_read(mapfs_store_image(fs->store), run);
     if (!bytes)
         return mapfs_damage(extent->block, "extent", "of %" PRIu64 " blocks does not lie in the image",

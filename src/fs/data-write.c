@@ -4,6 +4,7 @@
  *
  *  - a file that is and stays small: its content is put together in memory and becomes one INLINE record;
  *  - a block born in the running epoch: stored into where it lies;
+ *  - a block of an unwritten extent: likewise, for nothing refers to its bytes until a record calls it written;
  *  - everything else: new blocks, with what the write leaves of the old ones copied over.
  *
  * The transaction is held from begin to commit, so a cut comes before or after the whole write. What lies past the end of a file in its
@@ -15,16 +16,24 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "base/mutant.h"
 #include "fs/data-private.h"
+#include "fs/flags-private.h"
 
 /* Runs that one write can be spread over: its blocks, and one for content that leaves the tree. */
 #define WRITE_RUNS_MAX (MAPFS_IO_LEN_MAX / MAPFS_BLOCK_SIZE + 2u)
+
+typedef enum {
+    PLACE_STAYS, /* where the file has them already */
+    PLACE_FILLS, /* likewise, but unwritten: a record converts them */
+    PLACE_NEW,   /* a record maps them */
+} Place;
 
 /* A stretch of the file's blocks and where they are stored. */
 typedef struct {
     uint64_t logical;
     MapfsRun run;
-    bool is_new; /* to be mapped by a record; else stored into where it lies */
+    Place place;
 } WriteRun;
 
 struct MapfsWriteState {
@@ -32,6 +41,7 @@ struct MapfsWriteState {
     uint64_t ino, offset, size_before, size_after;
     size_t len;
     unsigned flags; /* MAPFS_WRITE_* of records */
+    bool appends;
     MapfsTxn txn;
     bool is_inline;
     size_t inline_len;                          /* content in the tree before */
@@ -73,21 +83,21 @@ static uint64_t block_of(uint64_t offset) {
     return offset >> MAPFS_BLOCK_SHIFT;
 }
 
-static int run_add(MapfsWriteState *state, uint64_t logical, MapfsRun run, bool is_new) {
+static int run_add(MapfsWriteState *state, uint64_t logical, MapfsRun run, Place place) {
     WriteRun *last = state->n_runs > 0 ? &state->runs[state->n_runs - 1] : NULL;
 
     state->last_block = run.start.n + run.n_blocks - 1;
-    if (last && last->is_new == is_new && last->logical + last->run.n_blocks == logical &&
+    if (last && last->place == place && last->logical + last->run.n_blocks == logical &&
         last->run.start.n + last->run.n_blocks == run.start.n) {
         last->run.n_blocks += run.n_blocks;
         return 0;
     }
     if (state->n_runs == WRITE_RUNS_MAX) {
-        if (is_new)
+        if (place == PLACE_NEW)
             mapfs_txn_cancel(&state->txn, run);
         return -EIO;
     }
-    state->runs[state->n_runs++] = (WriteRun){logical, run, is_new};
+    state->runs[state->n_runs++] = (WriteRun){logical, run, place};
     return 0;
 }
 
@@ -101,7 +111,7 @@ static int add_new(MapfsWriteState *state, uint64_t logical, uint64_t n_blocks) 
 
         r = mapfs_txn_allocate(&state->txn, goal, n_blocks, &run);
         if (r == 0)
-            r = run_add(state, logical, run, true);
+            r = run_add(state, logical, run, PLACE_NEW);
         if (r < 0)
             return r;
         logical += run.n_blocks;
@@ -110,54 +120,48 @@ static int add_new(MapfsWriteState *state, uint64_t logical, uint64_t n_blocks) 
     return 0;
 }
 
-/* True when the write may store into this extent's blocks where they lie. */
-static bool stays(const MapfsWriteState *state, const MapfsExtent *extent) {
-    return extent->flags == 0 && mapfs_txn_unsealed(&state->txn, (MapfsEpoch){extent->birth_epoch});
+/* Whether the write may store into this extent's blocks where they lie. */
+static Place place_of(const MapfsWriteState *state, const MapfsExtent *extent) {
+    if (extent->flags == MAPFS_EXTENT_UNWRITTEN)
+        return PLACE_FILLS;
+    return extent->flags == 0 && mapfs_txn_unsealed(&state->txn, (MapfsEpoch){extent->birth_epoch}) ? PLACE_STAYS
+                                                                                                    : PLACE_NEW;
 }
 
 /* Blocks of the file that move together, or stay. They are looked up first and allocated then: allocating may call the host, which must not
  * happen under the tree lock. */
 typedef struct {
     uint64_t logical, n_blocks, block; /* block 0: must move */
+    Place place;
 } Stretch;
 
-static void stretch_add(GArray *stretches, uint64_t logical, uint64_t n_blocks, uint64_t block) {
+static void stretch_add(GArray *stretches, Stretch stretch) {
     Stretch *last = stretches->len > 0 ? &g_array_index(stretches, Stretch, stretches->len - 1) : NULL;
 
-    if (last && last->block == 0 && block == 0) {
-        last->n_blocks += n_blocks;
-    } else {
-        Stretch stretch = {logical, n_blocks, block};
-
+    if (last && last->place == PLACE_NEW && stretch.place == PLACE_NEW)
+        last->n_blocks += stretch.n_blocks;
+    else
         g_array_append_val(stretches, stretch);
-    }
 }
 
 /* Adds what begins at block `at`; returns its length. */
 static int find_stretch(MapfsWriteState *state, MapfsTree *tree, uint64_t at, uint64_t end, GArray *stretches) {
+    Stretch stretch = {.logical = at, .n_blocks = end - at, .place = PLACE_NEW};
     MapfsExtent extent;
-    uint64_t n;
     int r;
 
     r = mapfs_extent_find(tree, state->ino, at, &extent);
     if (r < 0)
         return r;
-    if (r == 0 || extent.logical >= end) {
-        stretch_add(stretches, at, end - at, 0);
-        return (int)(end - at);
+    if (r > 0 && extent.logical > at) {
+        stretch.n_blocks = MAPFS_MIN(extent.logical, end) - at;
+    } else if (r > 0) {
+        stretch.n_blocks = MAPFS_MIN(extent.logical + extent.n_blocks, end) - at;
+        stretch.place = place_of(state, &extent);
+        stretch.block = stretch.place == PLACE_NEW ? 0 : extent.block + (at - extent.logical);
     }
-    if (extent.logical > at) {
-        n = extent.logical - at;
-        stretch_add(stretches, at, n, 0);
-        return (int)n;
-    }
-    n = MAPFS_MIN(extent.logical + extent.n_blocks, end) - at;
-    if (!stays(state, &extent)) {
-        stretch_add(stretches, at, n, 0);
-        return (int)n;
-    }
-    stretch_add(stretches, at, n, extent.block + (at - extent.logical));
-    return (int)n;
+    stretch_add(stretches, stretch);
+    return (int)stretch.n_blocks;
 }
 
 static int find_stretches(MapfsWriteState *state, uint64_t first, uint64_t end, GArray *stretches) {
@@ -187,11 +191,14 @@ static int place_blocks(MapfsWriteState *state, uint64_t first, uint64_t end) {
     r = find_stretches(state, first, end, stretches);
     for (guint i = 0; i < stretches->len && r == 0; i++) {
         const Stretch *stretch = &g_array_index(stretches, Stretch, i);
+        MapfsRun run = {{stretch->block}, stretch->n_blocks};
 
-        if (stretch->block == 0)
+        if (stretch->place == PLACE_FILLS)
+            r = mapfs_txn_fill(&state->txn, run);
+        if (r == 0 && stretch->place == PLACE_NEW)
             r = add_new(state, stretch->logical, stretch->n_blocks);
-        else
-            r = run_add(state, stretch->logical, (MapfsRun){{stretch->block}, stretch->n_blocks}, false);
+        else if (r == 0)
+            r = run_add(state, stretch->logical, run, stretch->place);
     }
     return r;
 }
@@ -241,10 +248,8 @@ static int fill_block(MapfsWriteState *state, uint64_t logical, uint8_t *memory)
     return 0;
 }
 
-/* Fills the blocks of a new run that the write [from, to) does not cover whole. */
-static int run_fill(MapfsWriteState *state, const WriteRun *run, uint64_t from, uint64_t to) {
-    uint8_t *memory = mapfs_txn_data(&state->txn, run->run);
-
+/* Fills the blocks of a run without bytes of its own that the write [from, to) does not cover whole. */
+static int run_fill(MapfsWriteState *state, const WriteRun *run, uint8_t *memory, uint64_t from, uint64_t to) {
     for (uint64_t i = 0; i < run->run.n_blocks; i++) {
         uint64_t start = (run->logical + i) << MAPFS_BLOCK_SHIFT;
         int r;
@@ -266,9 +271,9 @@ static int run_prepare(MapfsWriteState *state, const WriteRun *run, MapfsWrite *
     int r = 0;
 
     if (!memory)
-        return mapfs_damage(run->run.start.n, "extent", "does not lie in the image");
-    if (run->is_new)
-        r = run_fill(state, run, from, to);
+        return mapfs_txn_data_damage(run->run);
+    if (run->place != PLACE_STAYS)
+        r = run_fill(state, run, memory, from, to);
     if (r < 0 || to <= from)
         return r;
     return piece_add(write, memory + (from - start), (size_t)(to - from));
@@ -289,48 +294,71 @@ static int prepare_blocks(MapfsWriteState *state, MapfsWrite *write) {
 
 static void cancel_runs(MapfsWriteState *state) {
     for (unsigned i = 0; i < state->n_runs; i++) {
-        if (state->runs[i].is_new)
+        if (state->runs[i].place == PLACE_NEW)
             mapfs_txn_cancel(&state->txn, state->runs[i].run);
+        else if (state->runs[i].place == PLACE_FILLS && !MAPFS_MUTANT("broken-promise"))
+            mapfs_txn_forget(&state->txn, state->runs[i].run);
     }
     state->n_runs = 0;
 }
 
-/* What the write meets: how many extents, and whether they have all of its blocks already. */
-static int survey_blocks(MapfsWriteState *state, uint64_t first, uint64_t end, bool *ret_mapped) {
+/* What the write meets. */
+typedef struct {
+    unsigned n_extents;
+    unsigned n_shared_changes; /* of counts */
+    uint64_t n_own;            /* blocks that the write gives back when it moves them */
+} Survey;
+
+static int survey_extent(MapfsTree *tree, const MapfsExtent *extent, MapfsRun run, Survey *survey) {
+    bool sole = true;
+    int r = 0;
+
+    survey->n_extents++;
+    if (extent->flags & MAPFS_EXTENT_SHARED)
+        r = mapfs_shared_is_sole(tree, run, &sole);
+    if (sole)
+        survey->n_own += run.n_blocks;
+    else
+        survey->n_shared_changes += mapfs_shared_changes_whole(run.n_blocks);
+    return r;
+}
+
+static int survey_blocks(MapfsWriteState *state, uint64_t first, uint64_t end, Survey *ret_survey) {
     MapfsTree *tree = mapfs_store_tree(state->fs->store);
-    uint64_t n_mapped = 0;
-    int n = 0;
+    int r = 0;
 
+    *ret_survey = (Survey){0};
     mapfs_store_read_lock(state->fs->store);
-    for (uint64_t at = first; at < end; n++) {
+    for (uint64_t at = first; at < end && r == 0;) {
         MapfsExtent extent;
-        int r = mapfs_extent_find(tree, state->ino, at, &extent);
 
-        if (r <= 0 || extent.logical >= end) {
-            n = r < 0 ? r : n;
+        r = mapfs_extent_find(tree, state->ino, at, &extent);
+        if (r <= 0 || extent.logical >= end)
             break;
-        }
-        n_mapped += MAPFS_MIN(extent.logical + extent.n_blocks, end) - MAPFS_MAX(extent.logical, at);
+        r = survey_extent(tree, &extent, mapfs_extent_clip(&extent, at, end), ret_survey);
         at = extent.logical + extent.n_blocks;
     }
     mapfs_store_read_unlock(state->fs->store);
-    *ret_mapped = n_mapped == end - first;
-    return n;
+    return r < 0 ? r : 0;
 }
 
 static int begin_blocks(MapfsWriteState *state, MapfsWrite *write) {
     uint64_t first = block_of(state->offset), end = block_of(state->offset + state->len - 1) + 1;
+    MapfsTxnKind kind = MAPFS_TXN_GROWS;
     unsigned n_changes;
-    bool mapped;
-    int n_extents, r;
+    Survey survey;
+    int r;
 
-    n_extents = survey_blocks(state, first, end, &mapped);
-    if (n_extents < 0)
-        return n_extents;
+    r = survey_blocks(state, first, end, &survey);
+    if (r < 0)
+        return r;
     /* Inode, content that leaves the tree, what is stripped, old extents; new runs may be many on a full image. */
-    n_changes = 2 + MAPFS_STRIP_CHANGES + mapfs_extent_changes((unsigned)n_extents) + (unsigned)((end - first) / 32);
+    n_changes = 2 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(survey.n_extents) + survey.n_shared_changes +
+                (unsigned)((end - first) / 32);
     /* An overwrite gives back as much as it takes, two checkpoints later: it works on a full image too. */
-    r = mapfs_txn_begin(state->fs->store, mapped ? MAPFS_TXN_KEEPS : MAPFS_TXN_GROWS, n_changes, &state->txn);
+    if (survey.n_own == end - first)
+        kind = MAPFS_TXN_KEEPS;
+    r = mapfs_txn_begin(state->fs->store, kind, n_changes, &state->txn);
     if (r < 0)
         return r;
     r = prepare_blocks(state, write);
@@ -352,6 +380,8 @@ static int begin_state(MapfsWriteState *state) {
     r = mapfs_inode_load(mapfs_store_tree(store), state->ino, &inode);
     if (r == 0 && !S_ISREG(mapfs_le32_load(inode.mode)))
         r = S_ISDIR(mapfs_le32_load(inode.mode)) ? -EISDIR : -EINVAL;
+    if (r == 0)
+        r = mapfs_flags_check_write(&inode, state->offset + state->len, state->appends);
     state->inline_len = 0;
     if (r == 0 && mapfs_le64_load(inode.n_blocks) == 0)
         r = mapfs_inline_load(mapfs_store_tree(store), state->ino, mapfs_le64_load(inode.size), state->inline_bytes);
@@ -392,12 +422,14 @@ int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned
     if (range.offset >= MAPFS_FILE_SIZE_MAX || range.len > MAPFS_FILE_SIZE_MAX - range.offset)
         return -EFBIG;
     mapfs_store_prefetch(fs->store, keys, MAPFS_N_ELEMENTS(keys));
+    (void)mapfs_store_pace(fs->store, range.len); /* a sync waits the longer, that is all */
     state = g_new0(MapfsWriteState, 1);
     state->fs = fs;
     state->ino = ino;
     state->offset = range.offset;
     state->len = range.len;
     state->flags = flags & MAPFS_WRITE_FLAG_KILL_PRIV ? MAPFS_WRITE_STRIP : 0;
+    state->appends = flags & MAPFS_WRITE_FLAG_APPEND;
     mapfs_inode_lock(fs, ino);
     r = mapfs_fs_finish_truncate(fs, ino);
     if (r == 0)
@@ -405,11 +437,10 @@ int mapfs_fs_write_begin(MapfsFs *fs, uint64_t ino, MapfsIoRange range, unsigned
     for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
         int room = mapfs_fs_make_room(fs);
 
-        if (room < 0)
-            r = room;
+        r = room < 0 ? room : begin_once(state, write);
+        /* No more is to come; but a checkpoint was made, and the next takes less. */
         if (room <= 0)
             break;
-        r = begin_once(state, write);
     }
     if (r < 0) {
         mapfs_inode_unlock(fs, ino);
@@ -426,7 +457,7 @@ static void zero_past_end(MapfsWriteState *state) {
         const WriteRun *run = &state->runs[i];
         uint64_t start = run->logical << MAPFS_BLOCK_SHIFT, len = run->run.n_blocks << MAPFS_BLOCK_SHIFT;
         uint64_t keep = MAPFS_MIN(state->size_before > start ? state->size_before - start : 0, len);
-        uint8_t *memory = run->is_new ? NULL : mapfs_txn_data(&state->txn, run->run);
+        uint8_t *memory = run->place == PLACE_STAYS ? mapfs_txn_data(&state->txn, run->run) : NULL;
 
         if (memory)
             memset(memory + keep, 0, len - keep);
@@ -446,6 +477,8 @@ static int commit_run(MapfsWriteState *state, const WriteRun *run) {
         map.logical = mapfs_le64_store(run->logical);
         map.block = mapfs_le64_store(run->run.start.n);
         map.n_blocks = mapfs_le32_store((uint32_t)run->run.n_blocks);
+        if (run->place == PLACE_FILLS)
+            map.flags = mapfs_le32_store(state->flags | MAPFS_WRITE_CONVERT);
     }
     return mapfs_record_run(state->fs, &state->txn, &map.header);
 }
@@ -455,7 +488,7 @@ static int commit_blocks(MapfsWriteState *state) {
     int r = 0;
 
     for (unsigned i = 0; i < state->n_runs && r == 0; i++) {
-        if (!state->runs[i].is_new)
+        if (state->runs[i].place == PLACE_STAYS)
             continue;
         r = commit_run(state, &state->runs[i]);
         n_mapped += r == 0;

@@ -28,7 +28,12 @@ typedef struct {
     pthread_cond_t cond; /* signalled when an inode comes in, and at the stop */
     GQueue waiting;      /* of uint64_t *, owned by the set; guarded by mutex */
     GHashTable *set;     /* the same, to keep each once; guarded by mutex */
+    unsigned n_taken;    /* taken, and not done; guarded by mutex */
+    pthread_cond_t idle; /* n_taken is 0 */
     bool stopped;        /* guarded by mutex */
+    char *damage;        /* what was met last, or NULL; guarded by mutex, as what follows */
+    MapfsDamageCallback on_damage;
+    void *on_damage_user;
 } MapfsReclaimQueue;
 
 struct MapfsFs {
@@ -86,6 +91,9 @@ static inline bool mapfs_inode_in_use(MapfsFs *fs, uint64_t ino) {
 /* mapfs_txn_begin() that makes room: on -ENOSPC it waits for what can be freed (mapfs_fs_make_room()) and tries
  * again. The caller may hold inode locks, and nothing below. */
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) MAPFS_MUST_USE;
+/* The same for mapfs_txn_begin_more(). */
+int mapfs_fs_begin_more(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, unsigned n_blocks,
+                        MapfsTxn *ret_txn) MAPFS_MUST_USE;
 
 /* Fills in a record's header; the body's bytes past the struct are the caller's, who also zeroes what is reserved.
  * `len_bytes` is rounded up to a multiple of 8, and the bytes so added are set to zero. */
@@ -103,9 +111,10 @@ int mapfs_record_apply(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
 
 /* --- attributes.c, truncate.c --- */
 
-/* Changes attributes other than the size, as `mask` says; MAPFS_ATTR_CHANGES changes of items. Tree locked. */
+/* Changes attributes other than the size, as `mask` says; the inode's flags have been asked. Tree locked. */
 int mapfs_attr_change(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned mask, const MapfsAttr *attr) MAPFS_MUST_USE;
-#define MAPFS_ATTR_CHANGES 3u /* the inode, and once more with a capability that goes */
+/* How many changes of items that is: the inode, once more with a capability that goes, and the access control list. */
+unsigned mapfs_attr_changes(unsigned mask);
 
 /* Sets the size of a regular file to attr->size, mtime and ctime (also when the size stays), and in the same step the other attributes of
  * `mask`. MAPFS_SET_KILL_PRIV is done with the size. Takes the inode lock. -EISDIR, -EINVAL (not a regular file), -EFBIG, -ENOSPC,
@@ -125,6 +134,12 @@ void mapfs_fs_queue_reclaim(MapfsFs *fs, uint64_t ino);
  * unlinked and in use, needs nothing: the last forget queues it again. */
 bool mapfs_reclaim_queue_take(MapfsFs *fs, uint64_t *ret_ino);
 
+/* What was taken is reclaimed, or has gone back into the queue. Between the two no inode lock may be taken: others wait for the end with theirs. */
+void mapfs_reclaim_queue_done(MapfsFs *fs);
+
+/* Waits until nothing that others have taken is still at work; false at once when there is none. */
+bool mapfs_reclaim_queue_wait_idle(MapfsFs *fs);
+
 /* Until the queue holds something: true, and whether that had to be waited for; false once it has been stopped. */
 bool mapfs_reclaim_queue_wait(MapfsFs *fs, bool *ret_waited);
 
@@ -134,4 +149,7 @@ void mapfs_reclaim_queue_stop(MapfsFs *fs);
 /* reclaim.c: starts the thread (called at the end of mapfs_fs_open() of a writable filesystem with threads); stops
  * the queue and joins it (at close and abandon; also when it was not started). */
 int mapfs_reclaim_start(MapfsFs *fs) MAPFS_MUST_USE;
+
+/* Hands on mapfs_damage_last() to mapfs_fs_on_damage(), from work whose own result is no longer that of a request. */
+void mapfs_reclaim_tell_damage(MapfsFs *fs);
 void mapfs_reclaim_stop(MapfsFs *fs);

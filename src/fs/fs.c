@@ -112,8 +112,11 @@ static uint64_t host_available(MapfsFs *fs, const MapfsStoreStatus *status) {
 
     if (host_free == UINT64_MAX)
         return UINT64_MAX;
-    allocated = mapfs_image_host_allocated(image) >> MAPFS_BLOCK_SHIFT;
-    used = status->n_blocks - MAPFS_MIN(status->n_free, status->n_blocks);
+    allocated = mapfs_image_host_allocated(image);
+    if (allocated == UINT64_MAX)
+        return UINT64_MAX;
+    allocated >>= MAPFS_BLOCK_SHIFT;
+    used = status->n_blocks - MAPFS_MIN(status->n_free + status->n_pending, status->n_blocks);
     return (host_free >> MAPFS_BLOCK_SHIFT) + (allocated > used ? allocated - used : 0);
 }
 
@@ -123,8 +126,8 @@ void mapfs_fs_statfs(MapfsFs *fs, MapfsFsStatus *ret_status) {
 
     mapfs_store_status(fs->store, &status);
     n_free = status.n_free + status.n_pending;
-    n_available = n_free > status.n_reserve ? n_free - status.n_reserve : 0;
-    n_available = MAPFS_MIN(n_available, host_available(fs, &status));
+    n_available = MAPFS_MIN(n_free, host_available(fs, &status));
+    n_available -= MAPFS_MIN(n_available, status.n_reserve);
     *ret_status = (MapfsFsStatus){
         .n_blocks = status.n_blocks,
         .n_free = n_free,

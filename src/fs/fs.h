@@ -32,6 +32,8 @@ typedef struct {
     struct timespec atime, mtime, ctime, btime;
     uint32_t mode, uid, gid, nlink;
     uint32_t rdev_major, rdev_minor;
+    uint32_t project;
+    uint32_t reserved; /* 0: two of the same inode are the same bytes */
 } MapfsAttr;
 
 /* Opens the filesystem of an image that the caller keeps open until after close; options and errors as
@@ -49,8 +51,14 @@ void mapfs_fs_set_time(MapfsFs *fs, uint64_t time);
 /* All that was changed before is durable when this returns 0. */
 int mapfs_fs_sync(MapfsFs *fs) MAPFS_MUST_USE;
 
-/* Does the work that waits (orphans without lookups); returns when none is left. */
+/* Does the work that waits (orphans without lookups); returns when none is left, or with the first error: -EUCLEAN for one that
+ * damage keeps. */
 int mapfs_fs_reclaim(MapfsFs *fs) MAPFS_MUST_USE;
+
+/* Told of damage that is met by work which no request waits for, in its thread and with a lock held: it only takes note. What came before the call is told
+ * at once. NULL: nobody is told any more. */
+typedef void (*MapfsDamageCallback)(void *user, const char *what);
+void mapfs_fs_on_damage(MapfsFs *fs, MapfsDamageCallback callback, void *user);
 
 /* --- inodes --- */
 
@@ -73,6 +81,9 @@ int mapfs_fs_getattr(MapfsFs *fs, uint64_t ino, MapfsAttr *ret_attr) MAPFS_MUST_
 #define MAPFS_SET_ATIME_NOW 128u
 #define MAPFS_SET_MTIME_NOW 256u
 #define MAPFS_SET_KILL_PRIV 512u /* strip suid, sgid and security.capability */
+/* What chattr(1) and project numbers are for; who may, is the caller's to ask. Flags forbid changes (-EPERM): see flags-private.h. */
+#define MAPFS_SET_FLAGS 1024u
+#define MAPFS_SET_PROJECT 2048u
 int mapfs_fs_setattr(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr,
                      MapfsAttr *ret_attr) MAPFS_MUST_USE;
 
@@ -85,7 +96,8 @@ typedef struct {
 } MapfsName;
 
 typedef struct {
-    uint32_t mode;     /* type and permissions, umask already applied */
+    uint32_t mode;     /* type and permissions */
+    uint32_t umask;    /* permissions that go, unless the directory has a default access control list */
     uint32_t uid, gid; /* gid is replaced by the parent's when that is setgid; a directory then gets the bit too */
     uint32_t rdev_major, rdev_minor;
     const char *target; /* of a symlink, else NULL */
@@ -94,8 +106,13 @@ typedef struct {
 /* Files, directories, symlinks, devices, fifos, sockets. -EEXIST. */
 int mapfs_fs_create(MapfsFs *fs, const MapfsName *at, const MapfsNewInode *new_inode,
                     MapfsAttr *ret_attr) MAPFS_MUST_USE;
+/* A regular file without a name, an orphan from its birth; `dir` only says whose group and rules it takes over. mapfs_fs_link() can give
+ * it a name. */
+int mapfs_fs_tmpfile(MapfsFs *fs, uint64_t dir, const MapfsNewInode *new_inode, MapfsAttr *ret_attr) MAPFS_MUST_USE;
 /* `buffer` has MAPFS_SYMLINK_LEN_MAX + 1 bytes; NUL-terminated. */
 int mapfs_fs_readlink(MapfsFs *fs, uint64_t ino, char *buffer) MAPFS_MUST_USE;
+/* Also of an inode without names, as long as somebody has it looked up; which of these may get one (files of O_TMPFILE without O_EXCL,
+ * and no unlinked ones) is for the caller to know. -ENOENT, -EPERM for a directory, -EMLINK. */
 int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret_attr) MAPFS_MUST_USE;
 int mapfs_fs_unlink(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
 int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_len) MAPFS_MUST_USE;
@@ -103,6 +120,10 @@ int mapfs_fs_rmdir(MapfsFs *fs, uint64_t parent, const char *name, size_t name_l
 #define MAPFS_FS_RENAME_NOREPLACE 1u /* as RENAME_* of Linux */
 #define MAPFS_FS_RENAME_EXCHANGE 2u
 int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags) MAPFS_MUST_USE;
+/* Renames, and in the same step makes at the old name what overlayfs takes for a name that is gone: a character device 0:0, with the owner
+ * that `whiteout` gives. `flags`: 0 or NOREPLACE. */
+int mapfs_fs_rename_whiteout(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags,
+                             const MapfsNewInode *whiteout) MAPFS_MUST_USE;
 
 typedef struct {
     const char *name;
@@ -125,9 +146,13 @@ typedef struct {
 /* Entries from there on, "." and ".." first. */
 int mapfs_fs_readdir(MapfsFs *fs, uint64_t ino, const MapfsDirScan *scan) MAPFS_MUST_USE;
 
-/* --- extended attributes (full names) --- */
+/* --- extended attributes (full names) ---
+ *
+ * POSIX access control lists are extended attributes too, system.posix_acl_access and system.posix_acl_default: they must be valid (-EINVAL), and an
+ * access list changes the mode, as the mode's changes change it. */
 #define MAPFS_XATTR_FLAG_CREATE 1u /* as XATTR_* of Linux */
 #define MAPFS_XATTR_FLAG_REPLACE 2u
+#define MAPFS_XATTR_FLAG_KILL_SGID 4u /* with an access list: the mode loses setgid */
 typedef struct {
     const void *bytes;
     size_t len;
@@ -166,6 +191,7 @@ typedef struct {
     MapfsWriteState *state;
 } MapfsWrite;
 #define MAPFS_WRITE_FLAG_KILL_PRIV 1u
+#define MAPFS_WRITE_FLAG_APPEND 2u /* the file was opened with O_APPEND: goes on past the end of an append-only one */
 typedef struct {
     uint64_t offset; /* bytes */
     size_t len;
@@ -179,10 +205,34 @@ int mapfs_fs_write(MapfsFs *fs, uint64_t ino, uint64_t offset, const void *data,
 /* Copies out; >= 0 bytes (short at the end of the file) or -errno. len up to INT_MAX. */
 int mapfs_fs_read(MapfsFs *fs, uint64_t ino, uint64_t offset, void *buffer, size_t len) MAPFS_MUST_USE;
 
+/* Copies a part of a file into another, or into a part of the same that lies apart: whole blocks are shared from then on. What is copied is one
+ * step, as much as fits into one: *ret_len bytes, less than asked for where the step is too small or the file ends, 0 at its end.
+ * `flags` as of write_begin. -EINVAL (no regular file, or the parts overlap), -EISDIR, -EFBIG, -ENOSPC, -ESTALE. */
+typedef struct {
+    uint64_t from_ino, from_offset;
+    uint64_t to_ino, to_offset;
+    uint64_t len;
+} MapfsCopyRange;
+int mapfs_fs_copy_range(MapfsFs *fs, const MapfsCopyRange *range, unsigned flags, uint64_t *ret_len) MAPFS_MUST_USE;
+
+/* Blocks and zeros, as fallocate(2) with the flags of Linux: 0 or KEEP_SIZE preallocate (unwritten extents, which read as zeros; whole or not
+ * at all), PUNCH | KEEP_SIZE makes a hole, ZERO with or without KEEP_SIZE makes a range read as zeros and keeps blocks for it. Large holes and zeroed
+ * ranges go in steps: one that fails, or is cut short by a crash, may have cleared a part of the range. -EFBIG, -ENODEV (not a regular file), -EISDIR,
+ * -EOPNOTSUPP (other modes), -EINVAL (no length). */
+#define MAPFS_ALLOCATE_KEEP_SIZE 1u
+#define MAPFS_ALLOCATE_PUNCH 2u
+#define MAPFS_ALLOCATE_ZERO 16u
+#define MAPFS_ALLOCATE_KILL_PRIV 0x80000000u /* strip suid, sgid and security.capability */
+int mapfs_fs_allocate(MapfsFs *fs, uint64_t ino, unsigned mode, MapfsIoRange range) MAPFS_MUST_USE;
+
+/* The first byte at or after `offset` that is data, or that is in a hole (at the end of the file is one). -ENXIO: past the end, or no data. */
+typedef enum { MAPFS_SEEK_DATA, MAPFS_SEEK_HOLE } MapfsSeek;
+int mapfs_fs_seek(MapfsFs *fs, uint64_t ino, uint64_t offset, MapfsSeek what, uint64_t *ret_offset) MAPFS_MUST_USE;
+
 /* --- the whole --- */
 typedef struct {
     uint64_t n_blocks, n_free, n_available; /* of 4096 bytes; available leaves the reserve out and looks at the host */
-    uint64_t n_inodes, n_inodes_free;
+    uint64_t n_inodes, n_inodes_free;       /* n_inodes: those in use and those that could still be made */
 } MapfsFsStatus;
 void mapfs_fs_statfs(MapfsFs *fs, MapfsFsStatus *ret_status);
 

@@ -62,6 +62,7 @@ void mapfs_inode_to_attr(uint64_t ino, const struct mapfs_disk_inode *inode, Map
         .nlink = mapfs_le32_load(inode->nlink),
         .rdev_major = (uint32_t)(rdev >> 32),
         .rdev_minor = (uint32_t)rdev,
+        .project = mapfs_le32_load(inode->project),
     };
 }
 

@@ -5,6 +5,7 @@
 
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
+#include "fs/flags-private.h"
 
 /* The record with room for the longest name. */
 typedef union {
@@ -24,9 +25,11 @@ static void record_build(uint16_t type, const MapfsName *name, uint64_t ino, Nam
 
 /* --- lookup --- */
 
-/* Where "." and ".." lead: 1 and the inode; 0 for other names. The kernel asks for them on behalf of NFS. */
+/* Where "." and ".." lead: 1 and the inode; 0 for other names. The kernel asks for them when it has a file handle alone (NFS,
+ * open_by_handle_at): then "." stands for an inode of any type. What has no names any more can only be reached by those who have it open. */
 static int dots_lookup(MapfsFs *fs, const MapfsName *name, uint64_t *ret_ino) {
     struct mapfs_disk_inode inode;
+    bool self = name->name_len == 1;
     int r;
 
     if (name->name_len == 0 || name->name_len > 2 || memcmp(name->name, "..", name->name_len) != 0)
@@ -34,9 +37,11 @@ static int dots_lookup(MapfsFs *fs, const MapfsName *name, uint64_t *ret_ino) {
     r = mapfs_inode_load(mapfs_store_tree(fs->store), name->parent, &inode);
     if (r < 0)
         return r;
-    if (!mapfs_inode_is_dir(&inode))
+    if (mapfs_le32_load(inode.nlink) == 0)
+        return -ESTALE;
+    if (!self && !mapfs_inode_is_dir(&inode))
         return -ENOTDIR;
-    *ret_ino = name->name_len == 1 ? name->parent : mapfs_le64_load(inode.parent);
+    *ret_ino = self ? name->parent : mapfs_le64_load(inode.parent);
     return 1;
 }
 
@@ -87,12 +92,39 @@ void mapfs_fs_forget(MapfsFs *fs, uint64_t ino, uint64_t n) {
 
 /* --- link --- */
 
+/* Which record gives the inode a name, or -errno. One that has none and that nobody uses is being reclaimed. */
+static int link_record_type(MapfsFs *fs, uint64_t ino) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_inode_load(mapfs_store_tree(fs->store), ino, &inode);
+
+    if (r == 0)
+        r = mapfs_flags_check_change(&inode);
+    if (r < 0)
+        return r;
+    if (mapfs_le32_load(inode.nlink) > 0)
+        return (int)MAPFS_RECORD_LINK;
+    return mapfs_inode_in_use(fs, ino) ? (int)MAPFS_RECORD_ADOPT : -ENOENT;
+}
+
+/* What is wrong with the directory otherwise, applying the record finds out. */
+static int link_check_dir(MapfsFs *fs, uint64_t dir) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_inode_load(mapfs_store_tree(fs->store), dir, &inode);
+
+    return r == 0 ? mapfs_flags_check_append(&inode) : 0;
+}
+
 static int link_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, uint64_t ino, MapfsAttr *ret_attr) {
     struct mapfs_disk_inode inode;
     NameRecord record;
-    int r;
+    int r = link_record_type(fs, ino);
 
-    record_build(MAPFS_RECORD_LINK, name, ino, &record);
+    if (r < 0)
+        return r;
+    record_build((uint16_t)r, name, ino, &record);
+    r = link_check_dir(fs, name->parent);
+    if (r < 0)
+        return r;
     r = mapfs_record_run(fs, txn, &record.name.header);
     if (r < 0)
         return r;
@@ -113,7 +145,7 @@ int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret
         return r;
     mapfs_name_prefetch(fs, at);
     mapfs_store_prefetch(fs->store, &key, 1);
-    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, 3, &txn);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, MAPFS_NAME_CHANGES, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
@@ -125,7 +157,7 @@ int mapfs_fs_link(MapfsFs *fs, uint64_t ino, const MapfsName *at, MapfsAttr *ret
 /* --- unlink, rmdir --- */
 
 static int unlink_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, bool dir) {
-    struct mapfs_disk_inode inode;
+    struct mapfs_disk_inode parent, inode;
     MapfsDirent dirent;
     NameRecord record;
     int r = mapfs_dirent_lookup(fs, name, &dirent);
@@ -139,6 +171,11 @@ static int unlink_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *name, bool
         return r;
     if (mapfs_inode_is_dir(&inode) != dir)
         return dir ? -ENOTDIR : -EISDIR;
+    r = mapfs_dir_load(fs, name->parent, &parent);
+    if (r == 0)
+        r = mapfs_flags_check_unlink(&parent, &inode);
+    if (r < 0)
+        return r;
     record_build(MAPFS_RECORD_UNLINK, name, dirent.ino, &record);
     return mapfs_record_run(fs, txn, &record.name.header);
 }

@@ -15,11 +15,16 @@ static const ApplyFunction apply_functions[] = {
     [MAPFS_RECORD_SETATTR] = mapfs_apply_setattr,   [MAPFS_RECORD_XATTR] = mapfs_apply_xattr,
     [MAPFS_RECORD_MAP] = mapfs_apply_map,           [MAPFS_RECORD_INLINE] = mapfs_apply_inline,
     [MAPFS_RECORD_TRUNCATE] = mapfs_apply_truncate, [MAPFS_RECORD_RECLAIM] = mapfs_apply_reclaim,
-    [MAPFS_RECORD_ADOPT] = mapfs_apply_adopt,
+    [MAPFS_RECORD_ADOPT] = mapfs_apply_adopt,       [MAPFS_RECORD_CLONE] = mapfs_apply_clone,
+    [MAPFS_RECORD_PUNCH] = mapfs_apply_punch,
 };
 
 int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
-    int r = mapfs_txn_begin(fs->store, kind, n_changes, ret_txn);
+    return mapfs_fs_begin_more(fs, kind, n_changes, 0, ret_txn);
+}
+
+int mapfs_fs_begin_more(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, unsigned n_blocks, MapfsTxn *ret_txn) {
+    int r = mapfs_txn_begin_more(fs->store, kind, n_changes, n_blocks, ret_txn);
 
     for (unsigned i = 0; r == -ENOSPC && i < MAPFS_ROOM_TRIES; i++) {
         int room = mapfs_fs_make_room(fs);
@@ -29,7 +34,7 @@ int mapfs_fs_begin(MapfsFs *fs, MapfsTxnKind kind, unsigned n_changes, MapfsTxn 
             room = mapfs_store_make_room(fs->store);
         if (room < 0)
             return room;
-        r = mapfs_txn_begin(fs->store, kind, n_changes, ret_txn);
+        r = mapfs_txn_begin_more(fs->store, kind, n_changes, n_blocks, ret_txn);
         if (room == 0)
             break;
     }

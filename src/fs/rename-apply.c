@@ -16,6 +16,8 @@ typedef struct {
     MapfsDirent old, new; /* the entries; the names in them are not looked at after the first change */
     uint64_t new_cookie;  /* where the new name goes or is */
     uint64_t replaced;    /* inode, 0 for none */
+    uint64_t whiteout;    /* new inode for the old name, 0 for none */
+    uint32_t whiteout_uid, whiteout_gid;
     bool exchange;
     uint64_t time;
     struct mapfs_disk_inode dirs[2];      /* old and new parent */
@@ -24,6 +26,11 @@ typedef struct {
 
 static bool rename_is_local(const Rename *rename) {
     return rename->from.parent == rename->to.parent;
+}
+
+/* Whether the old name stays, for another inode. */
+static bool rename_keeps_old(const Rename *rename) {
+    return rename->exchange || rename->whiteout != 0;
 }
 
 /* --- look --- */
@@ -129,24 +136,26 @@ static int rename_change_entries(MapfsFs *fs, const Rename *rename) {
     if (rename->exchange)
         return mapfs_dirent_store(fs, &rename->from, rename->old.cookie, rename->replaced,
                                   mapfs_le32_load(rename->other.mode));
+    if (rename->whiteout != 0)
+        return mapfs_dirent_store(fs, &rename->from, rename->old.cookie, rename->whiteout, S_IFCHR);
     return mapfs_tree_remove(mapfs_store_tree(fs->store), mapfs_dirent_key(rename->from.parent, rename->old.cookie));
 }
 
 static int rename_change_dirs(MapfsFs *fs, Rename *rename) {
     MapfsTree *tree = mapfs_store_tree(fs->store);
-    bool adds = rename->replaced == 0;
+    int n_old = rename_keeps_old(rename) ? 0 : -1, n_new = rename->replaced == 0 ? 1 : 0;
     int n_subdirs[2], r;
 
     rename_count_subdirs(rename, n_subdirs);
     if (rename_is_local(rename)) {
-        mapfs_dir_count(&rename->dirs[0], rename->exchange || adds ? 0 : -1, n_subdirs[0] + n_subdirs[1], rename->time);
+        mapfs_dir_count(&rename->dirs[0], n_old + n_new, n_subdirs[0] + n_subdirs[1], rename->time);
         return mapfs_inode_store(tree, rename->from.parent, &rename->dirs[0]);
     }
-    mapfs_dir_count(&rename->dirs[0], rename->exchange ? 0 : -1, n_subdirs[0], rename->time);
+    mapfs_dir_count(&rename->dirs[0], n_old, n_subdirs[0], rename->time);
     r = mapfs_inode_store(tree, rename->from.parent, &rename->dirs[0]);
     if (r < 0)
         return r;
-    mapfs_dir_count(&rename->dirs[1], adds ? 1 : 0, n_subdirs[1], rename->time);
+    mapfs_dir_count(&rename->dirs[1], n_new, n_subdirs[1], rename->time);
     return mapfs_inode_store(tree, rename->to.parent, &rename->dirs[1]);
 }
 
@@ -169,6 +178,30 @@ static int rename_change_replaced(MapfsFs *fs, MapfsTxn *txn, Rename *rename) {
     return mapfs_apply_orphan(fs, txn, rename->replaced);
 }
 
+/* The first change: it can still be refused. */
+static int rename_make_whiteout(MapfsFs *fs, MapfsTxn *txn, const Rename *rename) {
+    const struct mapfs_le64 time = mapfs_le64_store(rename->time);
+    const struct mapfs_disk_inode inode = {
+        .atime = time,
+        .mtime = time,
+        .ctime = time,
+        .btime = time,
+        .change = mapfs_le64_store(1),
+        .mode = mapfs_le32_store(S_IFCHR),
+        .uid = mapfs_le32_store(rename->whiteout_uid),
+        .gid = mapfs_le32_store(rename->whiteout_gid),
+        .nlink = mapfs_le32_store(1),
+    };
+
+    int r = mapfs_tree_insert(mapfs_store_tree(fs->store), mapfs_inode_key(rename->whiteout), &inode, sizeof(inode));
+
+    if (r == -EEXIST)
+        return mapfs_damage(0, "inode", "%" PRIu64 " is there before it is made", rename->whiteout);
+    if (r == 0)
+        mapfs_txn_count_inodes(txn, 1);
+    return r;
+}
+
 static int rename_change(MapfsFs *fs, MapfsTxn *txn, Rename *rename) {
     int r = rename_change_entries(fs, rename);
 
@@ -187,19 +220,18 @@ static int rename_change(MapfsFs *fs, MapfsTxn *txn, Rename *rename) {
 
 int mapfs_apply_rename(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *header) {
     const struct mapfs_disk_record_rename *record = (const struct mapfs_disk_record_rename *)header;
-    uint32_t flags = mapfs_le32_load(record->flags);
     Rename rename = {
         .from = {mapfs_le64_load(record->old_parent), record->names, record->old_name_len},
         .to = {mapfs_le64_load(record->new_parent), record->names + record->old_name_len, record->new_name_len},
         .replaced = mapfs_le64_load(record->replaced),
-        .exchange = flags & MAPFS_RENAME_EXCHANGE,
+        .whiteout = mapfs_le64_load(record->whiteout),
+        .whiteout_uid = mapfs_le32_load(record->whiteout_uid),
+        .whiteout_gid = mapfs_le32_load(record->whiteout_gid),
+        .exchange = mapfs_le32_load(record->flags) & MAPFS_RENAME_EXCHANGE,
         .time = mapfs_le64_load(header->time),
     };
     int r;
 
-    /* Version 1 writes no whiteouts. */
-    if (flags & MAPFS_RENAME_WHITEOUT || mapfs_le64_load(record->whiteout) != 0)
-        return -EOPNOTSUPP;
     r = rename_load_dirs(fs, &rename);
     if (r < 0)
         return r;
@@ -209,6 +241,11 @@ int mapfs_apply_rename(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_recor
     r = rename_check(fs, &rename);
     if (r < 0)
         return r;
+    if (rename.whiteout != 0) {
+        r = rename_make_whiteout(fs, txn, &rename);
+        if (r < 0)
+            return r;
+    }
     r = rename_change(fs, txn, &rename);
     return r < 0 ? mapfs_apply_broken(fs, r) : 0;
 }

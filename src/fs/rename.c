@@ -2,9 +2,11 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/apply-private.h"
 #include "fs/dirent-private.h"
+#include "fs/flags-private.h"
 
 /* The record with room for the longest names. */
 typedef union {
@@ -12,29 +14,38 @@ typedef union {
     uint8_t bytes[sizeof(struct mapfs_disk_record_rename) + 2 * MAPFS_NAME_LEN_MAX + 8];
 } RenameRecord;
 
-static int rename_validate(const MapfsName *from, const MapfsName *to, unsigned flags) {
-    int r = mapfs_name_validate(from);
+/* A rename as it was asked for. */
+typedef struct {
+    const MapfsName *from, *to;
+    unsigned flags;                /* MAPFS_FS_RENAME_* */
+    const MapfsNewInode *whiteout; /* NULL: none */
+} RenameRequest;
+
+static int rename_validate(const RenameRequest *request) {
+    unsigned flags = request->flags;
+    int r = mapfs_name_validate(request->from);
 
     if (r < 0)
         return r;
-    r = mapfs_name_validate(to);
+    r = mapfs_name_validate(request->to);
     if (r < 0)
         return r;
     if (flags & ~(MAPFS_FS_RENAME_NOREPLACE | MAPFS_FS_RENAME_EXCHANGE))
         return -EINVAL;
-    /* The two contradict each other. */
-    return flags == (MAPFS_FS_RENAME_NOREPLACE | MAPFS_FS_RENAME_EXCHANGE) ? -EINVAL : 0;
+    /* An exchange needs the new name, and leaves no old one for a whiteout. */
+    return flags & MAPFS_FS_RENAME_EXCHANGE && (flags & MAPFS_FS_RENAME_NOREPLACE || request->whiteout) ? -EINVAL : 0;
 }
 
-static void rename_build(const MapfsName *from, const MapfsName *to, uint64_t ino, uint64_t replaced,
-                         RenameRecord *ret_record) {
+static void rename_build(const RenameRequest *request, uint64_t ino, uint64_t replaced, RenameRecord *ret_record) {
     struct mapfs_disk_record_rename *rename = &ret_record->rename;
+    const MapfsName *from = request->from, *to = request->to;
 
     *rename = (struct mapfs_disk_record_rename){
         .old_parent = mapfs_le64_store(from->parent),
         .new_parent = mapfs_le64_store(to->parent),
         .ino = mapfs_le64_store(ino),
         .replaced = mapfs_le64_store(replaced),
+        .flags = mapfs_le32_store(request->flags & MAPFS_FS_RENAME_EXCHANGE ? MAPFS_RENAME_EXCHANGE : 0),
         .old_name_len = (uint8_t)from->name_len,
         .new_name_len = (uint8_t)to->name_len,
     };
@@ -44,25 +55,57 @@ static void rename_build(const MapfsName *from, const MapfsName *to, uint64_t in
                       mapfs_fs_now());
 }
 
-/* Parents that are no directories have no entries either: say which it is. */
-static int dirs_validate(MapfsFs *fs, const MapfsName *from, const MapfsName *to) {
-    struct mapfs_disk_inode dir;
-    int r = mapfs_dir_load(fs, from->parent, &dir);
-
-    return r < 0 ? r : mapfs_dir_load(fs, to->parent, &dir);
-}
-
-static int rename_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *from, const MapfsName *to, unsigned flags) {
-    MapfsDirent old, new;
-    RenameRecord record;
-    int r = dirs_validate(fs, from, to), found;
+/* A whiteout gets the group that any new inode in `dir` gets. */
+static int rename_add_whiteout(MapfsTxn *txn, const MapfsNewInode *whiteout, const struct mapfs_disk_inode *dir,
+                               struct mapfs_disk_record_rename *rename) {
+    MapfsIno ino;
+    int r = mapfs_txn_next_ino(txn, &ino);
 
     if (r < 0)
         return r;
-    r = mapfs_dirent_lookup(fs, from, &old);
+    rename->flags = mapfs_le32_store(MAPFS_RENAME_WHITEOUT);
+    rename->whiteout = mapfs_le64_store(ino.n);
+    rename->whiteout_uid = mapfs_le32_store(whiteout->uid);
+    rename->whiteout_gid = mapfs_le32_load(dir->mode) & S_ISGID ? dir->gid : mapfs_le32_store(whiteout->gid);
+    return 0;
+}
+
+/* Parents that are no directories have no entries either: say which it is. */
+static int dirs_load(MapfsFs *fs, const RenameRequest *request, struct mapfs_disk_inode ret_dirs[2]) {
+    int r = mapfs_dir_load(fs, request->from->parent, &ret_dirs[0]);
+
+    return r < 0 ? r : mapfs_dir_load(fs, request->to->parent, &ret_dirs[1]);
+}
+
+/* What chattr forbids: the old name goes, and so does, or a new one comes, `new` (NULL: nothing there yet). */
+static int rename_check_flags(MapfsFs *fs, const struct mapfs_disk_inode dirs[2], const MapfsDirent *old,
+                              const MapfsDirent *new) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_dirent_load_inode(fs, old, &inode);
+
+    if (r == 0)
+        r = mapfs_flags_check_unlink(&dirs[0], &inode);
+    if (r < 0)
+        return r;
+    if (!new)
+        return mapfs_flags_check_append(&dirs[1]);
+    r = mapfs_dirent_load_inode(fs, new, &inode);
+    return r < 0 ? r : mapfs_flags_check_unlink(&dirs[1], &inode);
+}
+
+static int rename_locked(MapfsFs *fs, MapfsTxn *txn, const RenameRequest *request) {
+    const unsigned flags = request->flags;
+    struct mapfs_disk_inode dirs[2];
+    MapfsDirent old, new;
+    RenameRecord record;
+    int r = dirs_load(fs, request, dirs), found;
+
+    if (r < 0)
+        return r;
+    r = mapfs_dirent_lookup(fs, request->from, &old);
     if (r <= 0)
         return r < 0 ? r : -ENOENT;
-    found = mapfs_dirent_lookup(fs, to, &new);
+    found = mapfs_dirent_lookup(fs, request->to, &new);
     if (found < 0)
         return found;
     if (found && flags & MAPFS_FS_RENAME_NOREPLACE)
@@ -72,25 +115,39 @@ static int rename_locked(MapfsFs *fs, MapfsTxn *txn, const MapfsName *from, cons
     /* Two names of one inode: POSIX wants both to stay. */
     if (found && new.ino == old.ino)
         return 0;
-    rename_build(from, to, old.ino, found ? new.ino : 0, &record);
-    if (flags & MAPFS_FS_RENAME_EXCHANGE)
-        record.rename.flags = mapfs_le32_store(MAPFS_RENAME_EXCHANGE);
+    r = rename_check_flags(fs, dirs, &old, found ? &new : NULL);
+    if (r < 0)
+        return r;
+    rename_build(request, old.ino, found ? new.ino : 0, &record);
+    if (request->whiteout)
+        r = rename_add_whiteout(txn, request->whiteout, &dirs[0], &record.rename);
+    if (r < 0)
+        return r;
     return mapfs_record_run(fs, txn, &record.rename.header);
 }
 
-int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags) {
+static int rename_run(MapfsFs *fs, const RenameRequest *request) {
     MapfsTxn txn;
-    int r = rename_validate(from, to, flags);
+    int r = rename_validate(request);
 
     if (r < 0)
         return r;
-    mapfs_name_prefetch(fs, from);
-    mapfs_name_prefetch(fs, to);
-    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, MAPFS_RENAME_CHANGES, &txn);
+    mapfs_name_prefetch(fs, request->from);
+    mapfs_name_prefetch(fs, request->to);
+    r = mapfs_fs_begin(fs, MAPFS_TXN_GROWS, request->whiteout ? MAPFS_WHITEOUT_CHANGES : MAPFS_RENAME_CHANGES, &txn);
     if (r < 0)
         return r;
     mapfs_txn_lock(&txn);
-    r = rename_locked(fs, &txn, from, to, flags);
+    r = rename_locked(fs, &txn, request);
     mapfs_txn_end(&txn);
     return r;
+}
+
+int mapfs_fs_rename(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags) {
+    return rename_run(fs, &(RenameRequest){from, to, flags, NULL});
+}
+
+int mapfs_fs_rename_whiteout(MapfsFs *fs, const MapfsName *from, const MapfsName *to, unsigned flags,
+                             const MapfsNewInode *whiteout) {
+    return rename_run(fs, &(RenameRequest){from, to, flags, whiteout});
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Setting a file's size. The size changes at once; extents past it are freed in bounded steps, the inode being an orphan with a
- * cut until the last is gone, and nothing makes it longer before. */
+ * cut until the last is gone, and nothing makes it longer before. A file that grows keeps what was preallocated past its end. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -9,36 +9,16 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
+#include "fs/acl-private.h"
 #include "fs/data-private.h"
+#include "fs/flags-private.h"
 
-/* Extents that a TRUNCATE frees itself. */
-#define TRUNCATE_EXTENTS 64u
+/* Units of work (data-private.h) that a TRUNCATE does itself; and on an image so full that it has no blocks for that. */
+#define TRUNCATE_UNITS 64u
+#define TRUNCATE_UNITS_MIN 1u
 
 static uint64_t cut_of(uint64_t size) {
     return mapfs_blocks_for_bytes(size);
-}
-
-int mapfs_extent_drop_tail(MapfsTxn *txn, uint64_t ino, uint64_t cut, unsigned n_max, uint64_t *ret_freed) {
-    MapfsTree *tree = mapfs_store_tree(txn->store);
-    MapfsExtent last;
-    int r;
-
-    *ret_freed = 0;
-    for (unsigned i = 0;; i++) {
-        uint64_t n_freed;
-
-        r = mapfs_extent_last(tree, ino, &last);
-        if (r < 0)
-            return r;
-        if (r == 0 || last.logical + last.n_blocks <= cut)
-            return 1;
-        if (i == n_max)
-            return 0;
-        r = mapfs_extent_drop(txn, ino, MAPFS_MAX(last.logical, cut), last.logical + last.n_blocks, &n_freed);
-        if (r < 0)
-            return r;
-        *ret_freed += n_freed;
-    }
 }
 
 /* Notes that the tail past `cut` is still to go. */
@@ -54,44 +34,39 @@ static int orphan_set_cut(MapfsTree *tree, uint64_t ino, uint64_t cut) {
     return mapfs_tree_put(tree, mapfs_orphan_key(ino), &orphan, sizeof(orphan));
 }
 
-static int truncate_tail(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, struct mapfs_disk_inode *inode) {
+/* -errno: nothing has changed, or the image has failed. */
+static int truncate_tail(MapfsFs *fs, MapfsTxn *txn, uint64_t ino, unsigned n_units, struct mapfs_disk_inode *inode) {
     uint64_t cut = cut_of(mapfs_le64_load(inode->size));
     uint64_t n_freed;
     int r;
 
-    r = mapfs_extent_drop_tail(txn, ino, cut, TRUNCATE_EXTENTS, &n_freed);
+    r = mapfs_extent_drop_tail(txn, ino, cut, n_units, &n_freed);
     if (r < 0)
         return r;
     inode->n_blocks = mapfs_le64_store(mapfs_le64_load(inode->n_blocks) - n_freed);
-    return r > 0 ? 0 : orphan_set_cut(mapfs_store_tree(fs->store), ino, cut);
+    if (r > 0)
+        return 0;
+    r = orphan_set_cut(mapfs_store_tree(fs->store), ino, cut);
+    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
 }
 
 int mapfs_apply_truncate(MapfsFs *fs, MapfsTxn *txn, const struct mapfs_disk_record *record) {
     const struct mapfs_disk_record_truncate *truncate = (const struct mapfs_disk_record_truncate *)record;
-    MapfsTree *tree = mapfs_store_tree(fs->store);
     uint64_t ino = mapfs_le64_load(truncate->ino);
     uint32_t flags = mapfs_le32_load(truncate->flags);
     struct mapfs_disk_inode inode;
+    bool grows;
     int r;
 
-    r = mapfs_inode_load(tree, ino, &inode);
+    r = mapfs_apply_file_begin(fs, txn, ino, flags, &inode);
     if (r < 0)
         return r;
-    if (!S_ISREG(mapfs_le32_load(inode.mode)))
-        return -EINVAL;
-    if (flags & MAPFS_WRITE_STRIP) {
-        r = mapfs_apply_strip(fs, txn, ino, &inode);
-        if (r < 0)
-            return r;
-    }
+    grows = mapfs_le64_load(truncate->size) > mapfs_le64_load(inode.size);
     inode.size = truncate->size;
-    r = truncate_tail(fs, txn, ino, &inode);
+    r = grows ? 0 : truncate_tail(fs, txn, ino, mapfs_le32_load(truncate->n_extents), &inode);
     if (r < 0)
-        return mapfs_apply_broken(fs, r);
-    if (!(flags & MAPFS_WRITE_NO_TIMES))
-        mapfs_inode_touch(&inode, mapfs_le64_load(record->time), true);
-    r = mapfs_inode_store(tree, ino, &inode);
-    return r < 0 ? mapfs_apply_broken(fs, r) : 0;
+        return flags & MAPFS_WRITE_STRIP ? mapfs_apply_broken(fs, r) : r;
+    return mapfs_apply_file_end(fs, record, ino, flags, &inode);
 }
 
 /* --- the operation --- */
@@ -100,13 +75,15 @@ typedef struct {
     MapfsFs *fs;
     uint64_t ino, size;
     unsigned flags;        /* of records */
+    unsigned n_units;      /* of work that the record does */
     unsigned mask;         /* what else is to be changed, */
     const MapfsAttr *attr; /* and to what */
     MapfsTxn txn;
     struct mapfs_disk_inode inode;
     size_t inline_len;
     uint8_t inline_bytes[MAPFS_INLINE_MAX];
-    MapfsRun moved; /* the new place of the block that the size lies in; none: n_blocks 0 */
+    bool any_shared; /* among the extents that the record drops */
+    MapfsRun moved;  /* the new place of the block that the size lies in; none: n_blocks 0 */
 } Truncate;
 
 static int truncate_load(Truncate *truncate) {
@@ -119,13 +96,20 @@ static int truncate_load(Truncate *truncate) {
     if (r == 0 && mapfs_le64_load(truncate->inode.n_blocks) == 0)
         r = mapfs_inline_load(mapfs_store_tree(store), truncate->ino, mapfs_le64_load(truncate->inode.size),
                               truncate->inline_bytes);
+    if (r >= 0) {
+        truncate->inline_len = (size_t)r;
+        r = mapfs_extent_any_shared(mapfs_store_tree(store), truncate->ino, truncate->size >> MAPFS_BLOCK_SHIFT,
+                                    TRUNCATE_UNITS, &truncate->any_shared);
+    }
+    /* It comes after the size, and too late for damage. */
+    if (r == 0 && truncate->mask & MAPFS_SET_MODE)
+        r = mapfs_acl_check(truncate->fs, truncate->ino, &truncate->inode);
     mapfs_store_read_unlock(store);
     if (r < 0)
         return r;
-    truncate->inline_len = (size_t)r;
     if (!S_ISREG(mapfs_le32_load(truncate->inode.mode)))
         return S_ISDIR(mapfs_le32_load(truncate->inode.mode)) ? -EISDIR : -EINVAL;
-    return 0;
+    return mapfs_flags_check_change(&truncate->inode);
 }
 
 /* The content stays in the tree. */
@@ -171,6 +155,12 @@ static int move_block(Truncate *truncate, const uint8_t *bytes, size_t len, uint
     if (r < 0)
         return r;
     memory = mapfs_txn_data(&truncate->txn, truncate->moved);
+    if (!memory) {
+        r = mapfs_txn_data_damage(truncate->moved);
+        mapfs_txn_cancel(&truncate->txn, truncate->moved);
+        truncate->moved.n_blocks = 0;
+        return r;
+    }
     memcpy(memory, bytes, len);
     memset(memory + len, 0, MAPFS_BLOCK_SIZE - len);
     return 0;
@@ -192,7 +182,7 @@ static int prepare_shrink(Truncate *truncate) {
     if (r <= 0)
         return r;
     block = (MapfsRun){{extent.block + (logical - extent.logical)}, 1};
-    if (mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch})) {
+    if (!(extent.flags & MAPFS_EXTENT_SHARED) && mapfs_txn_unsealed(&truncate->txn, (MapfsEpoch){extent.birth_epoch})) {
         memory = mapfs_txn_data(&truncate->txn, block);
         if (memory)
             memset(memory + len, 0, MAPFS_BLOCK_SIZE - len);
@@ -233,6 +223,7 @@ static int run_size(Truncate *truncate) {
     record.ino = mapfs_le64_store(truncate->ino);
     record.size = mapfs_le64_store(truncate->size);
     record.flags = mapfs_le32_store(truncate->flags);
+    record.n_extents = mapfs_le32_store(truncate->n_units);
     mapfs_txn_lock(&truncate->txn);
     if (truncate->moved.n_blocks > 0)
         r = run_move(truncate);
@@ -254,9 +245,28 @@ static int run_attributes(Truncate *truncate) {
     return r < 0 ? mapfs_apply_broken(truncate->fs, r) : 0;
 }
 
+static unsigned truncate_changes(const Truncate *truncate) {
+    /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail, other attributes. */
+    unsigned n = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(truncate->n_units) + mapfs_attr_changes(truncate->mask);
+
+    if (truncate->any_shared)
+        n += mapfs_shared_changes_whole(1) + mapfs_shared_changes(truncate->n_units);
+    return n;
+}
+
+static int truncate_begin(Truncate *truncate, MapfsTxnKind kind) {
+    int r;
+
+    truncate->n_units = TRUNCATE_UNITS;
+    r = mapfs_txn_begin(truncate->fs->store, kind, truncate_changes(truncate), &truncate->txn);
+    if (r != -ENOSPC)
+        return r;
+    truncate->n_units = TRUNCATE_UNITS_MIN;
+    return mapfs_txn_begin(truncate->fs->store, kind, truncate_changes(truncate), &truncate->txn);
+}
+
 static int truncate_once(Truncate *truncate) {
     uint64_t size_before;
-    unsigned n_changes;
     bool grows;
     int r;
 
@@ -266,9 +276,7 @@ static int truncate_once(Truncate *truncate) {
     size_before = mapfs_le64_load(truncate->inode.size);
     grows = truncate->size > size_before;
     truncate->moved.n_blocks = 0;
-    /* Inode, moved block, content that leaves the tree, orphan, what is stripped, the tail, other attributes. */
-    n_changes = 4 + MAPFS_STRIP_CHANGES + mapfs_extent_changes(TRUNCATE_EXTENTS) + MAPFS_ATTR_CHANGES;
-    r = mapfs_txn_begin(truncate->fs->store, grows ? MAPFS_TXN_GROWS : MAPFS_TXN_FREES, n_changes, &truncate->txn);
+    r = truncate_begin(truncate, grows ? MAPFS_TXN_GROWS : MAPFS_TXN_FREES);
     if (r < 0)
         return r;
     if (truncate->inline_len > 0 && truncate->size <= MAPFS_INLINE_MAX) {
@@ -282,6 +290,14 @@ static int truncate_once(Truncate *truncate) {
         r = run_attributes(truncate);
     mapfs_txn_end(&truncate->txn);
     return r;
+}
+
+/* The size is set, whatever came of the tail: its orphan item keeps the work. */
+static void finish_later(MapfsFs *fs, uint64_t ino, int result) {
+    if (result == -EUCLEAN)
+        mapfs_reclaim_tell_damage(fs);
+    if (result == -ENOSPC)
+        mapfs_fs_queue_reclaim(fs, ino);
 }
 
 int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr *attr) {
@@ -313,7 +329,7 @@ int mapfs_fs_truncate(MapfsFs *fs, uint64_t ino, unsigned mask, const MapfsAttr 
         r = truncate_once(truncate);
     }
     if (r == 0)
-        r = mapfs_fs_finish_truncate(fs, ino);
+        finish_later(fs, ino, mapfs_fs_finish_truncate(fs, ino));
     mapfs_inode_unlock(fs, ino);
     return r;
 }

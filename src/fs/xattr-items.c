@@ -160,7 +160,7 @@ static int xattr_change(MapfsTree *tree, const struct mapfs_disk_record_xattr *r
     return chunks_remove(tree, key, n_new, n_old);
 }
 
-/* All chunks of a found attribute are there and have their lengths. */
+/* All chunks of a found attribute are there. */
 static int chunks_validate(MapfsTree *tree, uint64_t ino, const MapfsXattr *xattr, unsigned n_chunks) {
     for (unsigned chunk = 1; chunk < n_chunks; chunk++) {
         MapfsItem item;

@@ -44,6 +44,9 @@ int mapfs_xattr_parse(const MapfsItem *item, MapfsXattr *ret_xattr, const char *
 int mapfs_xattr_lookup(MapfsFs *fs, uint64_t ino, const char *name, size_t name_len,
                        MapfsXattr *ret_xattr) MAPFS_MUST_USE;
 
+/* Copies the value of a found attribute out and returns its length; the buffer is long enough. -EUCLEAN when parts are missing. */
+int mapfs_xattr_read(const MapfsTree *tree, uint64_t ino, const MapfsXattr *xattr, uint8_t *buffer) MAPFS_MUST_USE;
+
 /* The same for security.capability; one of more than a single item is -EUCLEAN. */
 int mapfs_xattr_lookup_capability(MapfsFs *fs, uint64_t ino, MapfsXattr *ret_xattr) MAPFS_MUST_USE;
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "fs/acl-private.h"
+#include "fs/flags-private.h"
 #include "fs/fs-private.h"
 #include "fs/xattr-private.h"
 
@@ -29,8 +31,7 @@ static void xattr_prefetch(MapfsFs *fs, uint64_t ino, const char *name, unsigned
     mapfs_store_prefetch(fs->store, keys, 1 + n);
 }
 
-/* Copies the value of a found attribute out; the buffer is long enough. */
-static int value_copy(const MapfsTree *tree, uint64_t ino, const MapfsXattr *xattr, uint8_t *buffer) {
+int mapfs_xattr_read(const MapfsTree *tree, uint64_t ino, const MapfsXattr *xattr, uint8_t *buffer) {
     size_t skip = sizeof(struct mapfs_disk_xattr) + xattr->name_len, done = 0;
     MapfsCursor cursor;
     MapfsItem item;
@@ -76,7 +77,7 @@ static int getxattr_held(MapfsFs *fs, uint64_t ino, const char *name, void *buff
         return (int)xattr.value_len;
     if (size < xattr.value_len)
         return -ERANGE;
-    return value_copy(tree, ino, &xattr, buffer);
+    return mapfs_xattr_read(tree, ino, &xattr, buffer);
 }
 
 int mapfs_fs_getxattr(MapfsFs *fs, uint64_t ino, const char *name, void *buffer, size_t size) {
@@ -143,55 +144,79 @@ typedef struct {
     struct mapfs_disk_record_xattr *record;
 } XattrChange;
 
-/* Changes that the record makes as the tree is now: each chunk that it stores or removes, and the inode. */
-static int change_count(MapfsFs *fs, const XattrChange *change, unsigned *ret_n_changes) {
+/* What the record's transaction claims: for the inode one change, for the chunks, which lie side by side, so many blocks. */
+typedef struct {
+    unsigned n_blocks;
+    bool found; /* the attribute is there */
+} ChangeClaim;
+
+static int change_claim(MapfsFs *fs, const XattrChange *change, ChangeClaim *ret_claim) {
     const struct mapfs_disk_record_xattr *record = change->record;
-    unsigned n_old = 0, n_new = 0;
+    unsigned n_old = 0, n_new = 0, n_blocks;
+    MapfsKey first, last;
     MapfsXattr xattr;
     int r = mapfs_xattr_lookup(fs, change->ino, record->bytes, record->name_len, &xattr);
 
     if (r < 0)
         return r;
+    ret_claim->found = r > 0;
     if (r > 0)
         n_old = mapfs_xattr_n_chunks(xattr.name_len, xattr.value_len);
     if (!(mapfs_le32_load(record->flags) & MAPFS_XATTR_REMOVE))
         n_new = mapfs_xattr_n_chunks(record->name_len, mapfs_le32_load(record->value_len));
-    *ret_n_changes = MAPFS_MAX(n_old, n_new) + 1;
-    return r;
+    /* A full bucket of the name's hash has no place: applying the record will say so. */
+    first = mapfs_xattr_key(change->ino, xattr.offset == UINT64_MAX ? 0 : xattr.offset);
+    last = first;
+    last.offset += MAPFS_MAX(MAPFS_MAX(n_old, n_new), 1u) - 1;
+    r = mapfs_tree_range_blocks_max(mapfs_store_tree(fs->store), first, last, n_new, &n_blocks);
+    if (r < 0)
+        return r;
+    ret_claim->n_blocks = n_blocks;
+    return 0;
 }
 
-/* 0, -errno, or 1 when the attribute has grown since the changes were counted. */
-static int change_locked(MapfsFs *fs, MapfsTxn *txn, const XattrChange *change, unsigned n_claimed) {
-    unsigned n_changes;
-    int found = change_count(fs, change, &n_changes);
+static int change_check(MapfsFs *fs, const XattrChange *change, bool found) {
+    struct mapfs_disk_inode inode;
+    int r = mapfs_inode_load(mapfs_store_tree(fs->store), change->ino, &inode);
 
-    if (found < 0)
-        return found;
-    if (n_changes > n_claimed)
-        return 1;
+    if (r == 0)
+        r = mapfs_flags_check_change(&inode);
+    if (r < 0)
+        return r;
     if (found && change->flags & MAPFS_XATTR_FLAG_CREATE)
         return -EEXIST;
-    if (!found && change->flags & MAPFS_XATTR_FLAG_REPLACE)
-        return -ENODATA;
-    return mapfs_record_run(fs, txn, &change->record->header);
+    return !found && change->flags & MAPFS_XATTR_FLAG_REPLACE ? -ENODATA : 0;
+}
+
+/* 0, -errno, or 1 when the tree has changed since the claim so that the record may need more. */
+static int change_locked(MapfsFs *fs, MapfsTxn *txn, const XattrChange *change, unsigned n_claimed) {
+    ChangeClaim claim;
+    int r = change_claim(fs, change, &claim);
+
+    if (r < 0)
+        return r;
+    if (claim.n_blocks > n_claimed)
+        return 1;
+    r = change_check(fs, change, claim.found);
+    return r < 0 ? r : mapfs_record_run(fs, txn, &change->record->header);
 }
 
 static int change_run(MapfsFs *fs, const XattrChange *change, MapfsTxnKind kind) {
-    unsigned n_changes;
+    ChangeClaim claim;
     MapfsTxn txn;
     int r;
 
     do {
         mapfs_store_read_lock(fs->store);
-        r = change_count(fs, change, &n_changes);
+        r = change_claim(fs, change, &claim);
         mapfs_store_read_unlock(fs->store);
         if (r < 0)
             return r;
-        r = mapfs_fs_begin(fs, kind, n_changes, &txn);
+        r = mapfs_fs_begin_more(fs, kind, 1, claim.n_blocks, &txn);
         if (r < 0)
             return r;
         mapfs_txn_lock(&txn);
-        r = change_locked(fs, &txn, change, n_changes);
+        r = change_locked(fs, &txn, change, claim.n_blocks);
         mapfs_txn_end(&txn);
     } while (r > 0);
     return r;
@@ -225,8 +250,10 @@ int mapfs_fs_setxattr(MapfsFs *fs, uint64_t ino, const char *name, MapfsBytes va
         return r;
     if (value.len > MAPFS_XATTR_VALUE_MAX)
         return -E2BIG;
-    if (flags & ~(MAPFS_XATTR_FLAG_CREATE | MAPFS_XATTR_FLAG_REPLACE))
+    if (flags & ~(MAPFS_XATTR_FLAG_CREATE | MAPFS_XATTR_FLAG_REPLACE | MAPFS_XATTR_FLAG_KILL_SGID))
         return -EINVAL;
+    if (mapfs_acl_is_name(name))
+        return mapfs_acl_set(fs, ino, name, value, flags & MAPFS_XATTR_FLAG_KILL_SGID);
     if (value.len > MAPFS_XATTR_CAPABILITY_MAX && strcmp(name, MAPFS_XATTR_CAPABILITY) == 0)
         return -EINVAL;
     record = record_new(ino, name, value.bytes ? value.bytes : "", value.len);
@@ -242,6 +269,9 @@ int mapfs_fs_removexattr(MapfsFs *fs, uint64_t ino, const char *name) {
 
     if (r < 0)
         return r;
+    /* A list that is not there is removed all the same, as everywhere. */
+    if (mapfs_acl_is_name(name))
+        return mapfs_acl_set(fs, ino, name, (MapfsBytes){NULL, 0}, false);
     record = record_new(ino, name, NULL, 0);
     if (!record)
         return -ENOMEM;

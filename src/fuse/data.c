@@ -44,36 +44,67 @@ static struct fuse_bufvec *buffers_init(BufferRoom *room, const MapfsWrite *writ
     return vector;
 }
 
-/* One write of at most MAPFS_IO_LEN_MAX bytes, from memory or from the pipe that libfuse has spliced it into. */
-static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset, unsigned flags) {
+/* One write of the first `range.len` bytes, at most MAPFS_IO_LEN_MAX, from memory or from the pipe that libfuse has spliced it into. */
+static int request_write(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, MapfsIoRange range,
+                         unsigned flags) {
     MapfsFs *fs = mapfs_request_session(req)->fs;
-    const size_t len = fuse_buf_size(source);
     MapfsWrite write;
     BufferRoom room;
     ssize_t n;
     int r;
 
-    r = mapfs_fs_write_begin(fs, ino, (MapfsIoRange){(uint64_t)offset, len}, flags, &write);
+    r = mapfs_fs_write_begin(fs, ino, range, flags, &write);
     if (r < 0)
         return r;
     n = fuse_buf_copy(buffers_init(&room, &write), source, 0);
-    if (n != (ssize_t)len || mapfs_sigbus_taken()) {
+    if (n != (ssize_t)range.len || mapfs_sigbus_taken()) {
         mapfs_fs_write_abort(fs, &write);
         return n < 0 ? (int)n : -EIO;
     }
     return mapfs_fs_write_commit(fs, &write);
 }
 
+/* As much of the range as fits into a full image; *range becomes that. Nothing is taken from the source by an attempt that finds no room. */
+static int request_write_fitting(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, MapfsIoRange *range,
+                                 unsigned flags) {
+    int r = request_write(req, ino, source, *range, flags);
+
+    while (r == -ENOSPC && range->len > MAPFS_BLOCK_SIZE) {
+        uint64_t end = range->offset + range->len / 2;
+
+        /* Up to the end of a block, unless that is where it began. */
+        end -= end % MAPFS_BLOCK_SIZE < end - range->offset ? end % MAPFS_BLOCK_SIZE : 0;
+        range->len = (size_t)(end - range->offset);
+        r = request_write(req, ino, source, *range, flags);
+    }
+    return r;
+}
+
+/* Pages that the kernel writes back come without the flags of the file that they were written to. With the writeback cache that is all
+ * there is, and without it they come from shared mappings, which nobody can append with. */
+static unsigned write_flags(fuse_req_t req, const struct fuse_file_info *fi) {
+    const bool cached = fi->writepage && mapfs_request_session(req)->config->cache_writeback;
+    const unsigned kill = mapfs_libfuse_kills_privileges(fi) ? MAPFS_WRITE_FLAG_KILL_PRIV : 0;
+
+    return kill | (fi->flags & O_APPEND || cached ? MAPFS_WRITE_FLAG_APPEND : 0);
+}
+
 void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *source, off_t offset,
                             struct fuse_file_info *fi) {
-    const size_t len = fuse_buf_size(source);
+    MapfsIoRange range = {(uint64_t)offset, fuse_buf_size(source)};
     int r;
 
     r = mapfs_request_may_change(req);
-    if (r == 0 && len > MAPFS_IO_LEN_MAX)
+    if (r == 0 && range.len > MAPFS_IO_LEN_MAX)
         r = -EINVAL; /* more than INIT agreed on */
-    if (r == 0)
-        r = request_write(req, ino, source, offset, fi->kill_suidgid ? MAPFS_WRITE_FLAG_KILL_PRIV : 0);
+    /* At the largest size of a file as much is written as fits, as everywhere; what begins there is -EFBIG below. */
+    if (range.offset < MAPFS_FILE_SIZE_MAX)
+        range.len = MAPFS_MIN(range.len, MAPFS_FILE_SIZE_MAX - range.offset);
+    /* Of pages that it writes back the kernel takes all for written. */
+    if (r == 0 && fi->writepage)
+        r = request_write(req, ino, source, range, write_flags(req, fi));
+    else if (r == 0)
+        r = request_write_fitting(req, ino, source, &range, write_flags(req, fi));
     /* The kernel sends no FSYNC after a direct write of a file that was opened with O_SYNC. O_SYNC has the bit of O_DSYNC. */
     if (r == 0 && (fi->flags & O_DSYNC))
         r = mapfs_fs_sync(mapfs_request_session(req)->fs);
@@ -81,7 +112,7 @@ void mapfs_handle_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *
     if (r < 0)
         (void)fuse_reply_err(req, -r);
     else
-        (void)fuse_reply_write(req, len);
+        (void)fuse_reply_write(req, range.len);
 }
 
 /* Of files and of directories. */

@@ -50,6 +50,10 @@ static const struct {
     {FUSE_SET_ATTR_KILL_SGID, MAPFS_SET_KILL_PRIV},
 };
 
+/* chown(path, -1, -1) changes no owner, but takes privileges away and touches the inode. The kernel sends it with no bit set, or with that of ctime
+ * alone when it keeps times itself (cache=writeback), and nothing else so but what file_remove_privs() asks for: the same. */
+#define CHOWN_OF_NOTHING MAPFS_SET_KILL_PRIV
+
 static unsigned set_mask(int to_set) {
     unsigned mask = 0;
 
@@ -79,48 +83,10 @@ void mapfs_handle_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *stat, int
     (void)fi;
     r = mapfs_request_may_change(req);
     if (r == 0)
-        r = mapfs_fs_setattr(mapfs_request_session(req)->fs, ino, set_mask(to_set), &attr, &result);
+        r = mapfs_fs_setattr(mapfs_request_session(req)->fs, ino,
+                             (to_set & ~FUSE_SET_ATTR_CTIME) == 0 ? CHOWN_OF_NOTHING : set_mask(to_set), &attr,
+                             &result);
     mapfs_reply_attr(req, r, &result);
-}
-
-static struct statx_timestamp statx_time(struct timespec time) {
-    return (struct statx_timestamp){.tv_sec = time.tv_sec, .tv_nsec = (uint32_t)time.tv_nsec};
-}
-
-void mapfs_handle_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask, struct fuse_file_info *fi) {
-    MapfsSession *session = mapfs_request_session(req);
-    struct statx statx;
-    struct stat stat;
-    MapfsAttr attr;
-    int r;
-
-    (void)flags;
-    (void)mask;
-    (void)fi;
-    r = mapfs_request_result(req, mapfs_fs_getattr(session->fs, ino, &attr));
-    if (r < 0) {
-        (void)fuse_reply_err(req, -r);
-        return;
-    }
-    mapfs_attr_to_stat(session, &attr, &stat);
-    statx = (struct statx){
-        .stx_mask = STATX_BASIC_STATS | STATX_BTIME,
-        .stx_blksize = MAPFS_BLOCK_SIZE,
-        .stx_nlink = (uint32_t)stat.st_nlink,
-        .stx_uid = stat.st_uid,
-        .stx_gid = stat.st_gid,
-        .stx_mode = (uint16_t)stat.st_mode,
-        .stx_ino = stat.st_ino,
-        .stx_size = (uint64_t)stat.st_size,
-        .stx_blocks = (uint64_t)stat.st_blocks,
-        .stx_atime = statx_time(attr.atime),
-        .stx_btime = statx_time(attr.btime),
-        .stx_ctime = statx_time(attr.ctime),
-        .stx_mtime = statx_time(attr.mtime),
-        .stx_rdev_major = attr.rdev_major,
-        .stx_rdev_minor = attr.rdev_minor,
-    };
-    (void)fuse_reply_statx(req, 0, &statx, MAPFS_FUSE_TIMEOUT);
 }
 
 void mapfs_handle_statfs(fuse_req_t req, fuse_ino_t ino) {
@@ -141,32 +107,10 @@ void mapfs_handle_statfs(fuse_req_t req, fuse_ino_t ino) {
         .f_blocks = status.n_blocks,
         .f_bfree = status.n_free,
         .f_bavail = status.n_available,
-        .f_files = status.n_inodes + status.n_inodes_free,
+        .f_files = status.n_inodes,
         .f_ffree = status.n_inodes_free,
         .f_favail = status.n_inodes_free,
         .f_namemax = MAPFS_NAME_LEN_MAX,
     };
     (void)fuse_reply_statfs(req, &statvfs);
-}
-
-/* All commands are for the mount as a whole: only the root directory takes them. */
-void mapfs_handle_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int command, void *arg, struct fuse_file_info *fi,
-                        unsigned flags, const void *in_buffer, size_t in_len, size_t out_len) {
-    const MapfsSessionConfig *config = mapfs_request_session(req)->config;
-    char out[16384]; /* as much as the size field of a command can say */
-    int r;
-
-    (void)arg;
-    (void)fi;
-    (void)in_buffer;
-    (void)in_len;
-    if (ino != FUSE_ROOT_ID || !(flags & FUSE_IOCTL_DIR) || !config->ioctl || out_len > sizeof out) {
-        (void)fuse_reply_err(req, ENOTTY);
-        return;
-    }
-    r = mapfs_request_result(req, config->ioctl(config->user, command, out, &out_len));
-    if (r < 0)
-        (void)fuse_reply_err(req, -r);
-    else
-        (void)fuse_reply_ioctl(req, 0, out, out_len);
 }

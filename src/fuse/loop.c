@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 
 #include "fuse/awake.h"
 #include "fuse/session-private.h"
+#include "fuse/spin.h"
 
 /* A sync keeps its thread until the disk is done, so there must be more of them than processors. They are started as they are needed. */
 #define WORKERS_MAX 32u
@@ -25,11 +25,6 @@
 #define LOOK_NS (2 * 1000 * 1000)
 /* After so many looks without a request the monitor sleeps until there is one. */
 #define LOOKS_UNTIL_SLEEP 100u
-/* The longest that a leader looks for the next request before it sleeps. A program that makes one request after the other leaves the
- * processors idle in turn, and to wake an idle one, of a virtual machine above all, takes longer than most requests do. */
-#define SPIN_US_MAX 200u
-/* The first length, once requests are seen to follow each other that closely. */
-#define SPIN_US_START 25u
 #define OPCODES 64u
 /* How long to wait before a thread that is still in read(2) is interrupted again. */
 #define INTERRUPT_NS (10 * 1000 * 1000)
@@ -54,7 +49,7 @@ typedef struct {
     atomic_bool monitor_sleeps;
     atomic_uint n_served;         /* all requests, passed on or not */
     atomic_uint cost_us[OPCODES]; /* running average of what a request of this kind takes */
-    atomic_uint spin_us;          /* how long a leader looks now */
+    MapfsSpin spin;               /* the leader's alone */
     bool busy_poll;
     bool has_begun; /* INIT is answered; the leader's alone */
     atomic_bool has_ended;
@@ -86,18 +81,17 @@ static int loop_start_worker(Loop *loop) {
     return 0;
 }
 
-/* Lets another worker lead: one that waits, or a new one. */
+/* Lets another worker lead: one that waits, or a new one. Called with the mutex held, by the leader or in its place: who gives up a lead that somebody else has taken
+ * meanwhile makes two leaders. */
 static void loop_pass_lead(Loop *loop) {
     int r = 0;
 
-    pthread_mutex_lock(&loop->mutex);
     atomic_store(&loop->leader, 0);
     if (loop->n_idle > 0)
         pthread_cond_signal(&loop->turn);
     else
         r = loop_start_worker(loop);
     (void)r; /* without one more thread, who is done first leads */
-    pthread_mutex_unlock(&loop->mutex);
 }
 
 static void loop_end(Loop *loop, int error) {
@@ -157,6 +151,27 @@ static void loop_wake_monitor(Loop *loop) {
     pthread_mutex_unlock(&loop->mutex);
 }
 
+/* Of struct fuse_setxattr_in, behind the request's header of 40 bytes, which begins with length and opcode. */
+#define OPCODE_SETXATTR 21u
+#define SETXATTR_FLAGS_OFFSET 48u
+#define SETXATTR_KILL_SGID 1u
+
+static _Thread_local bool setxattr_kills_sgid;
+
+static void setxattr_note(const struct fuse_buf *buffer) {
+    const uint8_t *request = buffer->mem;
+    uint32_t opcode, flags = 0;
+
+    memcpy(&opcode, request + sizeof(uint32_t), sizeof opcode);
+    if (opcode == OPCODE_SETXATTR && buffer->size >= SETXATTR_FLAGS_OFFSET + sizeof flags)
+        memcpy(&flags, request + SETXATTR_FLAGS_OFFSET, sizeof flags);
+    setxattr_kills_sgid = flags & SETXATTR_KILL_SGID;
+}
+
+bool mapfs_loop_setxattr_kills_sgid(void) {
+    return setxattr_kills_sgid;
+}
+
 /* Serves the request in the buffer. False when this worker does not lead any more. */
 static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
     Loop *loop = worker->loop;
@@ -172,14 +187,18 @@ static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
         return true;
     }
     memcpy(header, buffer->mem, sizeof header);
+    setxattr_note(buffer);
     opcode = header[1] % OPCODES;
     atomic_fetch_add(&loop->n_served, 1);
     atomic_fetch_add(&loop->n_busy, 1);
     is_passed = atomic_load_explicit(&loop->cost_us[opcode], memory_order_relaxed) > SLOW_US || loop_has_backlog(loop);
-    if (is_passed)
+    if (is_passed) {
+        pthread_mutex_lock(&loop->mutex);
         loop_pass_lead(loop);
-    else
+        pthread_mutex_unlock(&loop->mutex);
+    } else {
         atomic_fetch_add(&loop->progress, 1);
+    }
     if (atomic_load(&loop->monitor_sleeps))
         loop_wake_monitor(loop);
     start = clock_us();
@@ -198,36 +217,25 @@ static bool worker_serve(const Worker *worker, const struct fuse_buf *buffer) {
     return !is_passed;
 }
 
-/* Looks for a request without sleeping, others being let run in between. */
-static void loop_spin(Loop *loop, uint64_t start) {
+/* Looks for a request without sleeping: true when there is one. */
+static bool loop_look(Loop *loop, uint64_t until_us) {
     struct pollfd device = {.fd = loop->fd, .events = POLLIN};
-    const uint64_t end = start + atomic_load_explicit(&loop->spin_us, memory_order_relaxed);
 
-    while (poll(&device, 1, 0) == 0 && clock_us() < end && !atomic_load(&loop->has_ended))
-        (void)sched_yield(); /* cannot fail on Linux */
-}
-
-/* Longer, where that would have met the request; shorter, where none came: that time was for nothing. */
-static void loop_adapt_spin(Loop *loop, uint64_t waited_us) {
-    const unsigned old = atomic_load_explicit(&loop->spin_us, memory_order_relaxed);
-    unsigned now = old;
-
-    if (waited_us > SPIN_US_MAX)
-        now = old / 2;
-    else if (waited_us > old)
-        now = MAPFS_MIN(MAPFS_MAX(old * 2, SPIN_US_START), SPIN_US_MAX);
-    atomic_store_explicit(&loop->spin_us, now, memory_order_relaxed);
+    while (poll(&device, 1, 0) == 0)
+        if (clock_us() >= until_us || atomic_load(&loop->has_ended))
+            return false;
+    return true;
 }
 
 /* Waits for a request: its length, or a negative error number. */
 static int loop_receive(Loop *loop, struct fuse_buf *buffer) {
     const uint64_t start = clock_us();
-    int n;
+    const unsigned len_us = loop->busy_poll ? mapfs_spin_begin(&loop->spin) : 0;
+    const bool has_met = len_us > 0 && loop_look(loop, start + len_us);
+    const uint64_t looked = clock_us();
+    const int n = fuse_session_receive_buf(loop->fuse, buffer);
 
-    if (loop->busy_poll && atomic_load_explicit(&loop->spin_us, memory_order_relaxed) > 0)
-        loop_spin(loop, start);
-    n = fuse_session_receive_buf(loop->fuse, buffer);
-    loop_adapt_spin(loop, clock_us() - start);
+    mapfs_spin_end(&loop->spin, len_us, has_met, (has_met ? looked : clock_us()) - start);
     return n;
 }
 
@@ -261,17 +269,12 @@ static void *worker_main(void *data) {
 
 /* Takes the lead from a worker that is still at the request of the last look. */
 static void monitor_take_lead(Loop *loop, unsigned progress) {
-    bool is_stuck;
-
     pthread_mutex_lock(&loop->mutex);
-    is_stuck = atomic_load(&loop->leader) != 0 && atomic_load(&loop->progress) == progress;
-    if (is_stuck) {
+    if (atomic_load(&loop->leader) != 0 && atomic_load(&loop->progress) == progress) {
         atomic_fetch_add(&loop->progress, 1);
-        atomic_store(&loop->leader, 0);
+        loop_pass_lead(loop);
     }
     pthread_mutex_unlock(&loop->mutex);
-    if (is_stuck)
-        loop_pass_lead(loop);
 }
 
 /* Sleeps until a leader wakes it. One that has begun since the last look would not. */

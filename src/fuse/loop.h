@@ -21,3 +21,7 @@ struct fuse_session;
 /* Serves until the filesystem is unmounted or fuse_session_exit() was called, and returns when no request is in work any more. 0 or
  * -errno. */
 int mapfs_loop_run(struct fuse_session *fuse, bool busy_poll) MAPFS_MUST_USE;
+
+/* Of the SETXATTR request that this thread serves: the kernel wants setgid to go with it (FUSE_SETXATTR_ACL_KILL_SGID, which libfuse 3.18
+ * does not hand on). Only with FUSE_CAP_SETXATTR_EXT agreed on. */
+bool mapfs_loop_setxattr_kills_sgid(void);

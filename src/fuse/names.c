@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -20,16 +21,23 @@ void mapfs_handle_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
     mapfs_reply_entry(req, r, &attr);
 }
 
-/* Makes an inode of any type for the user who asks. */
+/* A new inode belongs to the user who asks. */
+static int request_prepare(fuse_req_t req, MapfsNewInode *new_inode) {
+    const struct fuse_ctx *context = fuse_req_ctx(req);
+
+    new_inode->uid = context->uid;
+    new_inode->gid = context->gid;
+    new_inode->umask = context->umask;
+    return mapfs_request_may_change(req);
+}
+
+/* Makes an inode of any type. */
 static int request_create(fuse_req_t req, fuse_ino_t parent, const char *name, MapfsNewInode *new_inode,
                           MapfsAttr *ret_attr) {
-    const struct fuse_ctx *context = fuse_req_ctx(req);
-    int r = mapfs_request_may_change(req);
+    int r = request_prepare(req, new_inode);
 
     if (r < 0)
         return r;
-    new_inode->uid = context->uid;
-    new_inode->gid = context->gid;
     return mapfs_fs_create(mapfs_request_session(req)->fs, &(MapfsName){parent, name, strlen(name)}, new_inode,
                            ret_attr);
 }
@@ -41,6 +49,19 @@ void mapfs_handle_create(fuse_req_t req, fuse_ino_t parent, const char *name, mo
     MapfsAttr attr;
     int r = request_create(req, parent, name, &new_inode, &attr);
 
+    fi->keep_cache = 1;
+    fi->parallel_direct_writes = 1;
+    mapfs_reply_create(req, r, &attr, fi);
+}
+
+/* A file without a name: open(2) with O_TMPFILE. Which of them linkat(2) may name is the kernel's to say (O_EXCL forbids it). */
+void mapfs_handle_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi) {
+    MapfsNewInode new_inode = {.mode = S_IFREG | (mode & 07777)};
+    MapfsAttr attr;
+    int r = request_prepare(req, &new_inode);
+
+    if (r == 0)
+        r = mapfs_fs_tmpfile(mapfs_request_session(req)->fs, parent, &new_inode, &attr);
     fi->keep_cache = 1;
     fi->parallel_direct_writes = 1;
     mapfs_reply_create(req, r, &attr, fi);
@@ -111,16 +132,23 @@ void mapfs_handle_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name) {
     mapfs_reply_status(req, r);
 }
 
-/* The flags have the kernel's values on both sides. */
+/* Linux has it since 3.18, its C library since 2.28. */
+#ifndef RENAME_WHITEOUT
+#define RENAME_WHITEOUT 4
+#endif
+
+/* The other flags have the kernel's values on both sides; which go together, the kernel has looked at. */
 void mapfs_handle_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
                          const char *new_name, unsigned int flags) {
     const MapfsName from = {.parent = parent, .name = name, .name_len = strlen(name)};
     const MapfsName to = {.parent = new_parent, .name = new_name, .name_len = strlen(new_name)};
-    int r = mapfs_request_may_change(req);
+    MapfsFs *fs = mapfs_request_session(req)->fs;
+    MapfsNewInode whiteout = {0};
+    int r = request_prepare(req, &whiteout);
 
-    if (flags & ~(MAPFS_FS_RENAME_NOREPLACE | MAPFS_FS_RENAME_EXCHANGE))
-        r = -EINVAL;
-    if (r == 0)
-        r = mapfs_fs_rename(mapfs_request_session(req)->fs, &from, &to, flags);
+    if (r == 0 && flags & RENAME_WHITEOUT)
+        r = mapfs_fs_rename_whiteout(fs, &from, &to, flags & ~(unsigned)RENAME_WHITEOUT, &whiteout);
+    else if (r == 0)
+        r = mapfs_fs_rename(fs, &from, &to, flags);
     mapfs_reply_status(req, r);
 }

@@ -9,6 +9,9 @@
 /* The smallest entry of a READDIRPLUS reply is longer than this, which bounds how many inodes one reply can hold. */
 #define PLUS_ENTRY_LEN_MIN 128u
 
+/* Directories of up to so many entries are kept by the kernel. */
+#define CACHED_ENTRIES 1024u
+
 /* A reply that is being filled. */
 typedef struct {
     fuse_req_t req;
@@ -113,6 +116,30 @@ static void request_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
                          &(MapfsDirScan){(uint64_t)offset, plus, plus ? listing_add_plus : listing_add, &listing});
     listing_reply(&listing, r);
     listing_clear(&listing);
+}
+
+/* The kernel may keep the entries, since all changes go through it. To enter one costs it more than ours to list it, so it keeps those of
+ * directories that are small. */
+void mapfs_handle_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    MapfsSession *session = mapfs_request_session(req);
+    MapfsAttr attr;
+    int r;
+
+    r = mapfs_fs_getattr(session->fs, ino, &attr);
+    r = mapfs_request_result(req, r);
+    if (r < 0) {
+        (void)fuse_reply_err(req, -r);
+        return;
+    }
+    fi->keep_cache = 1;
+    fi->cache_readdir = attr.size <= CACHED_ENTRIES;
+    (void)fuse_reply_open(req, fi);
+}
+
+void mapfs_handle_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi) {
+    (void)ino;
+    (void)fi;
+    (void)fuse_reply_err(req, 0);
 }
 
 void mapfs_handle_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi) {

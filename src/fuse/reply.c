@@ -12,7 +12,8 @@
 /* A damaged image can meet every request with damage: the log tells of the first ones. */
 #define DAMAGE_LOG_MAX 20u
 
-static void session_note_damage(MapfsSession *session) {
+void mapfs_session_note_damage(void *user, const char *what) {
+    MapfsSession *session = user;
     const unsigned n = atomic_fetch_add_explicit(&session->n_damage_logged, 1, memory_order_relaxed);
     char message[1024];
 
@@ -23,16 +24,33 @@ static void session_note_damage(MapfsSession *session) {
     if (n == DAMAGE_LOG_MAX)
         (void)snprintf(message, sizeof message, "%s: more damage, which is not logged", session->config->source);
     else
-        (void)snprintf(message, sizeof message, "%s is damaged: %s%s", session->config->source, mapfs_damage_last(),
+        (void)snprintf(message, sizeof message, "%s is damaged: %s%s", session->config->source, what,
                        n == 0 && session->config->damage_read_only ? "; changes are refused from here on" : "");
+    session->config->log(LOG_ERR, message);
+}
+
+/* Once: every request that follows fails too. */
+static void session_note_failure(MapfsSession *session) {
+    const MapfsImage *image = mapfs_store_image(mapfs_fs_store(session->fs));
+    char message[1024];
+
+    if (!mapfs_image_writes_lost(image) || atomic_exchange(&session->is_failure_logged, true))
+        return;
+    (void)snprintf(
+        message, sizeof message,
+        "%s: writing to the host has failed (%s): no more changes are taken, and what is not durable yet is not "
+        "read; unmount, see to the host, and mount again to find the last durable state",
+        session->config->source, strerror(-mapfs_image_error(image)));
     session->config->log(LOG_ERR, message);
 }
 
 int mapfs_request_result(fuse_req_t req, int r) {
     if (mapfs_sigbus_taken())
         return -EIO;
+    if (r == -EIO)
+        session_note_failure(mapfs_request_session(req));
     if (r == -EUCLEAN) {
-        session_note_damage(mapfs_request_session(req));
+        mapfs_session_note_damage(mapfs_request_session(req), mapfs_damage_last());
         return -EIO;
     }
     return r;
@@ -66,10 +84,21 @@ void mapfs_attr_to_stat(const MapfsSession *session, const MapfsAttr *attr, stru
     };
 }
 
+/* Numbers are never used twice, but for those given out after the last sync before a crash. The time of birth tells these from the later
+ * ones, which makes a file handle good for one file alone. The kernel takes 32 bits, 0 for the root alone. */
+static uint64_t attr_generation(const MapfsAttr *attr) {
+    const uint64_t birth = (uint64_t)attr->btime.tv_sec * 1000000000u + (uint64_t)attr->btime.tv_nsec;
+    const uint64_t generation = (birth * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
+
+    if (attr->ino == FUSE_ROOT_ID)
+        return 0;
+    return generation != 0 ? generation : 1;
+}
+
 void mapfs_attr_to_entry(const MapfsSession *session, const MapfsAttr *attr, struct fuse_entry_param *ret_entry) {
     *ret_entry = (struct fuse_entry_param){
         .ino = attr->ino,
-        .generation = 1, /* numbers are never used twice */
+        .generation = attr_generation(attr),
         .attr_timeout = MAPFS_FUSE_TIMEOUT,
         .entry_timeout = MAPFS_FUSE_TIMEOUT,
     };

@@ -5,16 +5,33 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include <glib.h>
 
+#include "fuse/complaints-private.h"
 #include "fuse/loop.h"
 #include "fuse/session-private.h"
 
+/* In Documentation/admin-guide/devices.txt of Linux. */
+#define FUSE_MAJOR 10
+#define FUSE_MINOR 229
+
 /* libfuse calls its log function without any context. */
 static void (*fuse_log_target)(int priority, const char *message);
+
+/* While something is being mounted, beside what fusermount3 says. */
+static void session_collect(int priority, const char *message) {
+    g_autofree char *line = g_strconcat(message, "\n", NULL);
+    ssize_t n;
+
+    (void)priority;
+    n = write(STDERR_FILENO, line, strlen(line));
+    (void)n; /* there is nobody else to tell */
+}
 
 static void session_log_fuse(enum fuse_log_level level, const char *format, va_list args) G_GNUC_PRINTF(2, 0);
 static void session_log_fuse(enum fuse_log_level level, const char *format, va_list args) {
@@ -43,8 +60,14 @@ static void session_log(const MapfsSessionConfig *config, const char *format, ..
 
 /* libfuse's message for a device that cannot be opened does not say what to do. */
 static int session_check_device(const MapfsSessionConfig *config) {
+    struct stat st;
     int r;
 
+    if (stat("/dev/fuse", &st) == 0 && !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(FUSE_MAJOR, FUSE_MINOR))) {
+        session_log(config, "/dev/fuse is something else than the kernel's device (as root: rm /dev/fuse, then mknod "
+                            "-m 666 /dev/fuse c 10 229)");
+        return -ENODEV;
+    }
     if (access("/dev/fuse", R_OK | W_OK) == 0)
         return 0;
     r = -errno;
@@ -76,11 +99,41 @@ static char *session_options(const MapfsSessionConfig *config) {
                            config->mount_options ? "," : "", config->mount_options ? config->mount_options : "");
 }
 
+/* False after a message. */
+static bool session_attach(MapfsSession *session, struct fuse_args *args) {
+    const MapfsSessionConfig *config = session->config;
+    struct fuse_lowlevel_ops handlers = mapfs_handlers;
+    g_auto(GStrv) lines = NULL;
+    MapfsComplaints complaints;
+    const char *cause, *remedy;
+
+    mapfs_libfuse_add_handlers(&handlers);
+    mapfs_complaints_begin(&complaints);
+    fuse_log_target = session_collect;
+    session->fuse = fuse_session_new(args, &handlers, sizeof handlers, session);
+    session->is_mounted = session->fuse && fuse_session_mount(session->fuse, config->mountpoint) == 0;
+    fuse_log_target = config->log;
+    lines = mapfs_complaints_end(&complaints);
+    if (session->is_mounted) {
+        for (char **line = lines; *line; line++)
+            config->log(LOG_WARNING, *line);
+        return true;
+    }
+    cause = *lines ? *lines : "libfuse does not say why";
+    remedy = mapfs_complaint_remedy(cause);
+    session_log(config, "%s: nothing can be mounted there: %s%s%s", config->mountpoint, cause, remedy ? "; " : "",
+                remedy ? remedy : "");
+    if (session->fuse)
+        fuse_session_destroy(session->fuse);
+    return false;
+}
+
 int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSession **ret_session) {
     g_autofree char *options = session_options(config);
     char *argv[] = {(char *)"mapfs", (char *)"-o", options, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(3, argv);
     MapfsSession *session;
+    bool is_mounted;
     int r;
 
     fuse_log_target = config->log;
@@ -91,29 +144,25 @@ int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSess
     session = g_new0(MapfsSession, 1);
     session->config = config;
     session->fs = fs;
-    session->fuse = fuse_session_new(&args, &mapfs_handlers, sizeof mapfs_handlers, session);
+    is_mounted = session_attach(session, &args);
     fuse_opt_free_args(&args);
-    if (!session->fuse) {
-        g_free(session);
-        return -EINVAL;
-    }
-    if (fuse_session_mount(session->fuse, config->mountpoint) < 0) {
-        fuse_session_destroy(session->fuse);
+    if (!is_mounted) {
         g_free(session);
         return -EIO;
     }
-    session->is_mounted = true;
     *ret_session = session;
     return 0;
 }
 
 int mapfs_session_loop(MapfsSession *session) {
+    mapfs_fs_on_damage(session->fs, mapfs_session_note_damage, session);
     return mapfs_loop_run(session->fuse, session->config->busy_poll);
 }
 
 void mapfs_session_free(MapfsSession *session) {
     if (!session)
         return;
+    mapfs_fs_on_damage(session->fs, NULL, NULL);
     if (session->is_mounted)
         fuse_session_unmount(session->fuse);
     fuse_session_destroy(session->fuse);

@@ -19,7 +19,8 @@
  *
  * The kernel reports an error of write-back once per open file. So there are two open files, one for each sync channel, and each mapping
  * belongs to one of them: the alias to DATA's, the base (mapped for reading, but of a file open for writing, so that msync works on
- * it) to META's. A sync uses its channel's descriptor and mapping alone.
+ * it) to META's. A sync uses its channel's descriptor and mapping alone. A third open file is for write-out that is waited for without a sync: it
+ * may then meet an error first, and takes it from nobody.
  *
  * Locks: each channel's mutex is held over its sync, and nothing is taken below it. The two are never held together. */
 
@@ -37,6 +38,7 @@ typedef struct {
 typedef struct {
     MapfsImage image;
     FileChannel channels[2]; /* by MapfsSyncChannel */
+    int behind_fd;           /* of mapfs_image_write_out(); -1 when read-only */
     uint64_t offset_bytes;
     uint64_t file_bytes; /* when it was opened */
     bool is_device;
@@ -57,10 +59,10 @@ static uint64_t run_len(MapfsRun run) {
 
 /* Sync */
 
-static int range_write(FileImage *file, FileChannel *channel, MapfsByteRange range, unsigned flags) {
+static int range_write(const FileImage *file, int fd, MapfsByteRange range, unsigned flags) {
     off_t start = (off_t)(file->offset_bytes + range.start);
 
-    if (sync_file_range(channel->fd, start, (off_t)(range.end - range.start), flags) < 0)
+    if (sync_file_range(fd, start, (off_t)(range.end - range.start), flags) < 0)
         return -errno;
     return 0;
 }
@@ -89,13 +91,13 @@ static int ranges_sync(FileImage *file, FileChannel *channel, const MapfsByteRan
         return view_flush(channel, (MapfsByteRange){ranges[0].start, ranges[n_ranges - 1].end});
 
     for (size_t i = 0; i < n_ranges; i++) {
-        r = range_write(file, channel, ranges[i], SYNC_FILE_RANGE_WRITE);
+        r = range_write(file, channel->fd, ranges[i], SYNC_FILE_RANGE_WRITE);
         if (r < 0)
             return r;
     }
     /* All three flags: the pass above leaves out a page that was being written when it was dirtied again. */
     for (size_t i = 0; i < n_ranges; i++) {
-        r = range_write(file, channel, ranges[i],
+        r = range_write(file, channel->fd, ranges[i],
                         SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
         if (r < 0)
             return r;
@@ -133,18 +135,30 @@ static int file_sync(MapfsImage *image, MapfsSyncChannel which, const MapfsRun *
     if (r == 0)
         r = file_check_size(file);
     if (r < 0)
-        mapfs_image_fail(image, r); /* before the next sync looks */
+        mapfs_image_lose_writes(image, r); /* before the next sync looks */
     (void)pthread_mutex_unlock(&channel->mutex);
     return r;
 }
 
-static void file_start_write(MapfsImage *image, MapfsRun run) {
-    FileImage *file = file_of(image);
-    MapfsByteRange range = {run_start(run), run_start(run) + run_len(run)};
+static int runs_write(FileImage *file, const MapfsRun *runs, size_t n_runs, unsigned flags) {
+    int r = 0;
 
-    int r = range_write(file, &file->channels[MAPFS_SYNC_DATA], range, SYNC_FILE_RANGE_WRITE);
+    for (size_t i = 0; i < n_runs && r == 0; i++) {
+        r = range_write(file, file->behind_fd,
+                        (MapfsByteRange){run_start(runs[i]), run_start(runs[i]) + run_len(runs[i])}, flags);
+    }
+    return r;
+}
+
+static void file_write_out(MapfsImage *image, const MapfsRun *runs, size_t n_runs) {
+    FileImage *file = file_of(image);
+    int r;
+
+    r = runs_write(file, runs, n_runs, SYNC_FILE_RANGE_WRITE);
+    if (r == 0)
+        r = runs_write(file, runs, n_runs, SYNC_FILE_RANGE_WAIT_BEFORE);
     if (r < 0 && r != -EINTR)
-        mapfs_image_fail(image, r); /* the pages may be clean now, and lost */
+        mapfs_image_lose_writes(image, r); /* the pages may be clean now */
 }
 
 /* Host space */
@@ -186,10 +200,12 @@ static uint64_t file_host_free(MapfsImage *image) {
 static uint64_t file_host_allocated(MapfsImage *image) {
     FileImage *file = file_of(image);
     struct stat st;
+    uint64_t bytes;
 
-    if (file->is_device)
-        return file->file_bytes;
-    return fstat(file->channels[MAPFS_SYNC_DATA].fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+    if (file->is_device || fstat(file->channels[MAPFS_SYNC_DATA].fd, &st) < 0)
+        return UINT64_MAX;
+    bytes = (uint64_t)st.st_blocks * 512;
+    return bytes - MAPFS_MIN(bytes, file->offset_bytes);
 }
 
 /* Residency. These are hints: a failure only costs time. */
@@ -212,6 +228,14 @@ static void file_read_ahead(MapfsImage *image, MapfsRun run) {
     }
 }
 
+static void file_ask(MapfsImage *image, MapfsRun run) {
+    uint8_t *base = (uint8_t *)(uintptr_t)image->base;
+    uint64_t end = run_start(run) + run_len(run);
+
+    for (uint64_t at = run_start(run); at < end; at += READ_AHEAD_CHUNK)
+        (void)madvise(base + at, MAPFS_MIN(READ_AHEAD_CHUNK, end - at), MADV_WILLNEED);
+}
+
 /* fadvise drops nothing that is mapped, hence madvise first. Dirty pages stay in the page cache. */
 static void file_drop(MapfsImage *image, MapfsRun run) {
     FileImage *file = file_of(image);
@@ -222,6 +246,17 @@ static void file_drop(MapfsImage *image, MapfsRun run) {
         (void)madvise(image->alias + start, len, MADV_DONTNEED);
     (void)posix_fadvise(file->channels[MAPFS_SYNC_DATA].fd, (off_t)(file->offset_bytes + start), (off_t)len,
                         POSIX_FADV_DONTNEED);
+}
+
+/* Where the host cannot tell, all is data. */
+static uint64_t file_next_data(MapfsImage *image, uint64_t block) {
+    FileImage *file = file_of(image);
+    off_t at = (off_t)(file->offset_bytes + (block << MAPFS_BLOCK_SHIFT));
+    off_t found = file->is_device ? at : lseek(file->channels[MAPFS_SYNC_DATA].fd, at, SEEK_DATA);
+
+    if (found < 0)
+        return errno == ENXIO ? image->n_blocks : block;
+    return MAPFS_MIN(((uint64_t)found - file->offset_bytes) >> MAPFS_BLOCK_SHIFT, image->n_blocks);
 }
 
 /* Opening and closing */
@@ -238,6 +273,9 @@ static void file_close_descriptors(FileImage *file) {
             (void)close(file->channels[i].fd); /* durable is what was synced; close promises nothing */
         file->channels[i].fd = -1;
     }
+    if (file->behind_fd >= 0)
+        (void)close(file->behind_fd); /* likewise */
+    file->behind_fd = -1;
 }
 
 static void file_close(MapfsImage *image) {
@@ -254,9 +292,11 @@ static const MapfsImageOps file_ops = {
     .sync = file_sync,
     .reserve = file_reserve,
     .discard = file_discard,
-    .start_write = file_start_write,
+    .write_out = file_write_out,
     .read_ahead = file_read_ahead,
+    .ask = file_ask,
     .drop = file_drop,
+    .next_data = file_next_data,
     .host_free = file_host_free,
     .host_allocated = file_host_allocated,
     .set_finishing = file_set_finishing,
@@ -291,7 +331,28 @@ static int path_check_type(const char *path, bool create, bool *ret_is_device) {
     return 0;
 }
 
-/* Opens both descriptors and takes the lock. */
+/* One more open file of what the descriptor has open, whatever its name leads to now; without /proc by name. */
+static int open_again(int fd, const char *path, int flags) {
+    char self[64];
+    int again;
+
+    (void)g_snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+    again = open(self, flags);
+    if (again < 0 && errno == ENOENT)
+        again = open(path, flags);
+    return again < 0 ? -errno : again;
+}
+
+/* A device that was set read-only can be opened for writing all the same; its mapping then fails with EINVAL. */
+static int device_check_writable(int fd) {
+    int is_read_only = 0;
+
+    if (ioctl(fd, BLKROGET, &is_read_only) < 0)
+        return -errno;
+    return is_read_only ? -EROFS : 0;
+}
+
+/* Opens the descriptors and takes the lock. */
 static int file_open_locked(FileImage *file, const char *path, const MapfsImageOpen *how) {
     int flags = (how->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
     int first_flags = flags;
@@ -301,6 +362,7 @@ static int file_open_locked(FileImage *file, const char *path, const MapfsImageO
     r = path_check_type(path, may_create, &file->is_device);
     if (r < 0)
         return r;
+    file->image.on_device = file->is_device;
     if (may_create && !file->is_device)
         first_flags |= O_CREAT;
     /* Locks belong to a device's node, of which there may be several; this to the device, and it keeps out a mount by the kernel too.
@@ -312,14 +374,15 @@ static int file_open_locked(FileImage *file, const char *path, const MapfsImageO
     data->fd = open(path, first_flags, 0666);
     if (data->fd < 0)
         return -errno;
-    /* Through /proc the second open is of the same file even if the name was replaced meanwhile; without /proc by name. */
-    char self[64];
-    (void)g_snprintf(self, sizeof(self), "/proc/self/fd/%d", data->fd);
-    meta->fd = open(self, flags);
-    if (meta->fd < 0 && errno == ENOENT)
-        meta->fd = open(path, flags);
+    r = file->is_device && !how->read_only ? device_check_writable(data->fd) : 0;
+    if (r < 0)
+        return r;
+    meta->fd = open_again(data->fd, path, flags);
     if (meta->fd < 0)
-        return -errno;
+        return meta->fd;
+    file->behind_fd = how->read_only ? -1 : open_again(data->fd, path, flags);
+    if (file->behind_fd < 0 && !how->read_only)
+        return file->behind_fd;
     if (!how->exclusive && !how->shared)
         return 0;
     return mapfs_lock_take(data->fd, how->offset_bytes, how->shared);
@@ -448,6 +511,7 @@ int mapfs_image_open_file(const char *path, const MapfsImageOpen *how, MapfsImag
 
     FileImage *file = g_new0(FileImage, 1);
     file->image.ops = &file_ops;
+    file->behind_fd = -1;
     file->offset_bytes = how->offset_bytes;
     for (size_t i = 0; i < MAPFS_N_ELEMENTS(file->channels); i++) {
         file->channels[i].fd = -1;

@@ -18,6 +18,15 @@ void mapfs_image_fail(MapfsImage *image, int error) {
     (void)__atomic_compare_exchange_n(&image->error, &none, error, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
+void mapfs_image_lose_writes(MapfsImage *image, int error) {
+    __atomic_store_n(&image->writes_lost, true, __ATOMIC_RELEASE);
+    mapfs_image_fail(image, error);
+}
+
+bool mapfs_image_writes_lost(const MapfsImage *image) {
+    return __atomic_load_n(&image->writes_lost, __ATOMIC_ACQUIRE);
+}
+
 void mapfs_image_close(MapfsImage *image) {
     if (image)
         image->ops->close(image);
@@ -41,7 +50,7 @@ int mapfs_image_sync(MapfsImage *image, MapfsSyncChannel channel, const MapfsRun
         return 0;
     r = image->ops->sync(image, channel, runs, n_runs);
     if (r < 0) {
-        mapfs_image_fail(image, r);
+        mapfs_image_lose_writes(image, r);
         return r;
     }
     /* A fault or the other channel may have failed meanwhile: what this sync covers may lean on what that one lost. */
@@ -60,9 +69,14 @@ int mapfs_image_discard(MapfsImage *image, MapfsRun run) {
     return image->alias ? image->ops->discard(image, run) : -EROFS;
 }
 
-void mapfs_image_start_write(MapfsImage *image, MapfsRun run) {
-    if (image->alias && mapfs_run_fits(run, image->n_blocks))
-        image->ops->start_write(image, run);
+void mapfs_image_write_out(MapfsImage *image, const MapfsRun *runs, size_t n_runs) {
+    if (!image->alias || mapfs_image_error(image) < 0)
+        return;
+    for (size_t i = 0; i < n_runs; i++) {
+        if (!mapfs_run_fits(runs[i], image->n_blocks))
+            return;
+    }
+    image->ops->write_out(image, runs, n_runs);
 }
 
 void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run) {
@@ -70,9 +84,20 @@ void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run) {
         image->ops->read_ahead(image, run);
 }
 
+void mapfs_image_ask(MapfsImage *image, MapfsRun run) {
+    if (mapfs_run_fits(run, image->n_blocks))
+        image->ops->ask(image, run);
+}
+
 void mapfs_image_drop(MapfsImage *image, MapfsRun run) {
     if (mapfs_run_fits(run, image->n_blocks))
         image->ops->drop(image, run);
+}
+
+uint64_t mapfs_image_next_data(MapfsImage *image, uint64_t block) {
+    if (block >= image->n_blocks)
+        return image->n_blocks;
+    return image->ops->next_data ? image->ops->next_data(image, block) : block;
 }
 
 uint64_t mapfs_image_host_free(MapfsImage *image) {

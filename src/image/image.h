@@ -30,9 +30,11 @@ typedef struct {
     int (*sync)(MapfsImage *image, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs);
     int (*reserve)(MapfsImage *image, MapfsRun run);
     int (*discard)(MapfsImage *image, MapfsRun run);
-    void (*start_write)(MapfsImage *image, MapfsRun run);
+    void (*write_out)(MapfsImage *image, const MapfsRun *runs, size_t n_runs);
     void (*read_ahead)(MapfsImage *image, MapfsRun run);
+    void (*ask)(MapfsImage *image, MapfsRun run);
     void (*drop)(MapfsImage *image, MapfsRun run);
+    uint64_t (*next_data)(MapfsImage *image, uint64_t block); /* NULL where there are no holes */
     uint64_t (*host_free)(MapfsImage *image);
     uint64_t (*host_allocated)(MapfsImage *image);
     void (*set_finishing)(MapfsImage *image, bool finishing); /* NULL where there is no lock */
@@ -47,8 +49,13 @@ struct MapfsImage {
     uint64_t n_blocks;
     uint64_t reserved_bytes; /* address space of each mapping; what is past n_blocks is room for growth */
     MapfsFaults *faults;     /* NULL when not known to the SIGBUS handler */
+    bool on_device;          /* the host is a block device, not a filesystem */
     int error;               /* sticky: first failure of write-back or mapping, 0 or -errno; atomic access */
+    bool writes_lost;        /* sticky, likewise: a write-out failed */
 };
+
+/* An image begins below this offset of its file. */
+#define MAPFS_IMAGE_OFFSET_LIMIT (UINT64_C(1) << 50)
 
 /* How a file or device is opened. */
 typedef struct {
@@ -77,6 +84,14 @@ int mapfs_image_open_buffer(void *buffer, uint64_t n_blocks, MapfsImage **ret_im
 /* Who holds the writer's lock of the image at this path and offset: 1 and the pid (0 when it cannot be told, as for another pid
  * namespace), 0 for nobody, or -errno. */
 int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) MAPFS_MUST_USE;
+
+/* An image of the file at this path that is locked, by a writer or readers, and whose offset is in [start_bytes, end_bytes), multiples of
+ * the block size: 1 and its offset (of several images any one's), 0 for none, or -errno. */
+int mapfs_image_holder_between(const char *path, uint64_t start_bytes, uint64_t end_bytes,
+                               uint64_t *ret_offset_bytes) MAPFS_MUST_USE;
+
+/* Whether the writer of the image is gone, has said that it is finishing, or is dying: 1, 0 for a live one, or -errno. */
+int mapfs_image_is_leaving(const char *path, uint64_t offset_bytes) MAPFS_MUST_USE;
 
 /* While true, other openers with wait_ms wait rather than fail at once: set when an unmount has begun (a lock byte, like the
  * writer's own). They also wait for a holder that is dying, and give any holder a third of a second to say that it is
@@ -109,23 +124,36 @@ int mapfs_image_reserve(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
 /* Gives the host blocks of a run back; its bytes become undefined. An error is only a lost saving. */
 int mapfs_image_discard(MapfsImage *image, MapfsRun run) MAPFS_MUST_USE;
 
-/* Hints without result: begin write-out; read ahead (in chunks of at most 8 MiB); let go of resident clean pages. */
-void mapfs_image_start_write(MapfsImage *image, MapfsRun run);
+/* Writes the runs out and waits until the host has them, so that a later sync finds little left; makes nothing durable by itself. Disturbs no
+ * sync. An error becomes the sticky one. */
+void mapfs_image_write_out(MapfsImage *image, const MapfsRun *runs, size_t n_runs);
+
+/* Hints without result: read ahead (in chunks of at most 8 MiB), and be ready when it is there; ask for what will be read soon, and do not wait; let
+ * go of resident clean pages. */
 void mapfs_image_read_ahead(MapfsImage *image, MapfsRun run);
+void mapfs_image_ask(MapfsImage *image, MapfsRun run);
 void mapfs_image_drop(MapfsImage *image, MapfsRun run);
+
+/* The first block from this one on that the host may have bytes for: those before it are zeros. n_blocks when there is none. */
+uint64_t mapfs_image_next_data(MapfsImage *image, uint64_t block);
 
 /* True when reading the run would not wait for the host, as far as that can be told (a file that may not be written looks
  * resident always). */
 bool mapfs_image_resident(const MapfsImage *image, MapfsRun run);
 
-/* Bytes that the host can still give (UINT64_MAX when the question has no sense), and bytes that it has given to the image. */
+/* Bytes that the host can still give, and bytes that it has given to the image; UINT64_MAX where the question has no sense, as on a device.
+ * What lies before the image in its file is taken for fully allocated. */
 uint64_t mapfs_image_host_free(MapfsImage *image);
 uint64_t mapfs_image_host_allocated(MapfsImage *image);
 
-/* The sticky error: 0 or -errno. Set by a failed sync and by SIGBUS. */
+/* The sticky error: 0 or -errno. Set by a failed sync and by SIGBUS, which loses the page alone that it met. */
 int mapfs_image_error(const MapfsImage *image) MAPFS_MUST_USE;
 /* Sets the sticky error (the first one stays). */
 void mapfs_image_fail(MapfsImage *image, int error);
+/* The same, and what was stored since the last sync that succeeded is not to be believed any more: the host calls pages clean whose
+ * write-out failed, and reads other bytes from the disk when it has dropped them. */
+void mapfs_image_lose_writes(MapfsImage *image, int error);
+bool mapfs_image_writes_lost(const MapfsImage *image);
 
 /* Installs the process's SIGBUS handler; a second call does nothing. A system call that is handed memory of a lost page gets EFAULT
  * instead of a signal. A fault in a mapped image puts an anonymous page there, notes it and sets the

@@ -30,7 +30,7 @@
 #define LOCK_PID (UINT64_C(1) << 22)
 #define LOCK_PID_LIMIT (UINT64_C(1) << 22)
 /* 2^38 strides of 2^23 bytes end at 2^62 + 2^61: an image that starts later could not be mapped anyway. */
-#define LOCK_OFFSET_LIMIT (UINT64_C(1) << 50)
+_Static_assert(MAPFS_IMAGE_OFFSET_LIMIT >> MAPFS_BLOCK_SHIFT == UINT64_C(1) << 38, "strides end before 2^63");
 
 #define PROC_FLAG_EXITING 0x4u /* PF_EXITING in the flags of /proc/PID/stat, proc(5) */
 #define SIGKILL_MASK (UINT64_C(1) << (9 - 1))
@@ -71,7 +71,7 @@ static uint64_t namespace_bits(void) {
 int mapfs_lock_take(int fd, uint64_t offset_bytes, bool is_shared) {
     int r;
 
-    if (offset_bytes >= LOCK_OFFSET_LIMIT)
+    if (offset_bytes >= MAPFS_IMAGE_OFFSET_LIMIT)
         return -EFBIG;
     r = byte_lock(fd, offset_bytes, LOCK_WRITER, is_shared);
     if (r < 0)
@@ -110,7 +110,7 @@ int mapfs_lock_query(int fd, uint64_t offset_bytes, MapfsHolder *ret_holder) {
     int64_t writer = -1, finishing = -1;
     int r;
 
-    if (offset_bytes >= LOCK_OFFSET_LIMIT)
+    if (offset_bytes >= MAPFS_IMAGE_OFFSET_LIMIT)
         return -EFBIG;
     r = range_query(fd, offset_bytes, LOCK_WRITER, 1, &writer);
     if (r < 0)
@@ -129,21 +129,56 @@ int mapfs_lock_query(int fd, uint64_t offset_bytes, MapfsHolder *ret_holder) {
     return 0;
 }
 
-int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) {
-    MapfsHolder holder;
+static int holder_of(const char *path, uint64_t offset_bytes, MapfsHolder *ret_holder) {
     int fd, r;
 
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return -errno;
-    r = mapfs_lock_query(fd, offset_bytes, &holder);
+    r = mapfs_lock_query(fd, offset_bytes, ret_holder);
     (void)close(fd); /* was only read */
+    return r;
+}
+
+int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) {
+    MapfsHolder holder;
+    int r;
+
+    r = holder_of(path, offset_bytes, &holder);
     if (r < 0)
         return r;
     if (!holder.held)
         return 0;
     *ret_pid = holder.pid;
     return 1;
+}
+
+int mapfs_image_holder_between(const char *path, uint64_t start_bytes, uint64_t end_bytes, uint64_t *ret_offset_bytes) {
+    const uint64_t end = MAPFS_MIN(end_bytes, MAPFS_IMAGE_OFFSET_LIMIT);
+    int64_t place = -1;
+    int fd, r;
+
+    if (start_bytes >= end)
+        return 0;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    r = range_query(fd, start_bytes, 0, ((end - start_bytes) >> MAPFS_BLOCK_SHIFT) << LOCK_STRIDE_SHIFT, &place);
+    (void)close(fd); /* was only read */
+    if (r < 0 || place < 0)
+        return r;
+    *ret_offset_bytes = start_bytes + (((uint64_t)place >> LOCK_STRIDE_SHIFT) << MAPFS_BLOCK_SHIFT);
+    return 1;
+}
+
+int mapfs_image_is_leaving(const char *path, uint64_t offset_bytes) {
+    MapfsHolder holder = {0};
+    int r;
+
+    r = holder_of(path, offset_bytes, &holder);
+    if (r < 0)
+        return r;
+    return !holder.held || mapfs_holder_is_leaving(&holder);
 }
 
 /* Reads a small file of /proc whole, with a zero behind it. */

@@ -47,6 +47,12 @@ static void memory_hint(MapfsImage *image, MapfsRun run) {
     (void)run;
 }
 
+static void memory_write_out(MapfsImage *image, const MapfsRun *runs, size_t n_runs) {
+    (void)image;
+    (void)runs;
+    (void)n_runs;
+}
+
 static uint64_t memory_host_free(MapfsImage *image) {
     (void)image;
     return UINT64_MAX;
@@ -74,8 +80,9 @@ static const MapfsImageOps memory_ops = {
     .sync = memory_sync,
     .reserve = memory_reserve,
     .discard = memory_discard,
-    .start_write = memory_hint,
+    .write_out = memory_write_out,
     .read_ahead = memory_hint,
+    .ask = memory_hint,
     .drop = memory_hint,
     .host_free = memory_host_free,
     .host_allocated = memory_host_allocated,

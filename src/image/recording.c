@@ -24,6 +24,7 @@ typedef struct {
     Version **versions;
     size_t n_versions;
     size_t n_room;
+    bool lost; /* a sync of it failed: it counts as clean until it is stored into again, and no later sync writes it */
 } Page;
 
 struct MapfsRecording {
@@ -45,6 +46,19 @@ static MapfsRecording *recording_of(MapfsImage *image) {
 
 static size_t block_offset(uint64_t block) {
     return (size_t)block << MAPFS_BLOCK_SHIFT;
+}
+
+/* SplitMix64: small, seeded by any number, and every seed a different sequence. */
+static uint64_t random_next(uint64_t *state) {
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static size_t random_below(uint64_t *state, size_t limit) {
+    return (size_t)(random_next(state) % limit);
 }
 
 /* Versions. The caller holds the mutex. */
@@ -88,6 +102,7 @@ static void recording_note(MapfsRecording *recording) {
         if (page->n_versions == 0)
             page_push(recording, page, seen, 0);
         memcpy(seen, live, MAPFS_BLOCK_SIZE);
+        page->lost = false;
         page_push(recording, page, seen, recording->now); /* from `seen`: the live page may change underfoot */
     }
 }
@@ -96,11 +111,38 @@ static void recording_note(MapfsRecording *recording) {
 static void page_settle(MapfsRecording *recording, Page *page, uint64_t when) {
     size_t n_older = 0;
 
+    if (page->lost)
+        return;
     while (n_older + 1 < page->n_versions && page->versions[n_older + 1]->when <= when)
         n_older++;
     page_drop(recording, page, n_older);
     if (page->n_versions == 1)
         page_drop(recording, page, 1);
+}
+
+/* A lost page is read again: what the disk has of it is one of its versions, and known from then on. */
+static void page_reload(MapfsRecording *recording, uint64_t block) {
+    Page *page = &recording->pages[block];
+    uint64_t state = recording->now ^ block;
+    const uint8_t *bytes = page->versions[random_below(&state, page->n_versions)]->bytes;
+
+    memcpy(recording->image.alias + block_offset(block), bytes, MAPFS_BLOCK_SIZE);
+    memcpy(recording->seen + block_offset(block), bytes, MAPFS_BLOCK_SIZE);
+    page_drop(recording, page, page->n_versions);
+    page->lost = false;
+}
+
+/* What Linux does when write-back fails: the error is told once, and the pages are clean afterwards. */
+static void recording_lose(MapfsRecording *recording, const MapfsRun *runs, size_t n_runs) {
+    (void)pthread_mutex_lock(&recording->mutex);
+    for (size_t i = 0; i < n_runs; i++) {
+        for (uint64_t n = 0; n < runs[i].n_blocks; n++) {
+            Page *page = &recording->pages[runs[i].start.n + n];
+
+            page->lost = page->n_versions > 0;
+        }
+    }
+    (void)pthread_mutex_unlock(&recording->mutex);
 }
 
 /* What an image does */
@@ -117,8 +159,10 @@ static int recording_sync(MapfsImage *image, MapfsSyncChannel channel, const Map
 
     if (recording->hooks.sync_begin)
         r = recording->hooks.sync_begin(recording->hooks.user, channel, runs, n_runs);
+    if (r < 0 && r != -EINTR)
+        recording_lose(recording, runs, n_runs);
     if (r < 0)
-        return r;
+        return r == -EINTR ? -EIO : r;
 
     (void)pthread_mutex_lock(&recording->mutex);
     for (size_t i = 0; i < n_runs; i++)
@@ -143,14 +187,30 @@ static int recording_discard(MapfsImage *image, MapfsRun run) {
     return 0;
 }
 
-static void recording_start_write(MapfsImage *image, MapfsRun run) {
-    (void)run; /* the kernel may write any page at any time; this only makes now a likely one */
-    mapfs_recording_note(recording_of(image));
+static void recording_write_out(MapfsImage *image, const MapfsRun *runs, size_t n_runs) {
+    MapfsRecording *recording = recording_of(image);
+
+    /* The kernel may write any page at any time; this only makes now a likely one. */
+    mapfs_recording_note(recording);
+    if (recording->hooks.write_out)
+        recording->hooks.write_out(recording->hooks.user, runs, n_runs);
 }
 
 static void recording_hint(MapfsImage *image, MapfsRun run) {
     (void)image;
     (void)run;
+}
+
+static void recording_drop(MapfsImage *image, MapfsRun run) {
+    MapfsRecording *recording = recording_of(image);
+
+    (void)pthread_mutex_lock(&recording->mutex);
+    recording_note(recording);
+    for (uint64_t block = run.start.n; block < run.start.n + run.n_blocks; block++) {
+        if (recording->pages[block].lost)
+            page_reload(recording, block);
+    }
+    (void)pthread_mutex_unlock(&recording->mutex);
 }
 
 static uint64_t recording_host_free(MapfsImage *image) {
@@ -186,9 +246,10 @@ static const MapfsImageOps recording_ops = {
     .sync = recording_sync,
     .reserve = recording_reserve,
     .discard = recording_discard,
-    .start_write = recording_start_write,
+    .write_out = recording_write_out,
     .read_ahead = recording_hint,
-    .drop = recording_hint,
+    .ask = recording_hint,
+    .drop = recording_drop,
     .host_free = recording_host_free,
     .host_allocated = recording_host_allocated,
     .close = recording_close,
@@ -234,9 +295,11 @@ void mapfs_recording_load(MapfsRecording *recording, const void *bytes) {
         if (memcmp(seen, page, MAPFS_BLOCK_SIZE) != 0)
             memcpy(seen, page, MAPFS_BLOCK_SIZE);
         page_drop(recording, &recording->pages[i], recording->pages[i].n_versions);
+        recording->pages[i].lost = false;
     }
     (void)pthread_mutex_unlock(&recording->mutex);
     __atomic_store_n(&recording->image.error, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&recording->image.writes_lost, false, __ATOMIC_RELEASE);
 }
 
 void mapfs_recording_note(MapfsRecording *recording) {
@@ -261,19 +324,6 @@ size_t mapfs_recording_unsynced(MapfsRecording *recording, size_t *ret_n_version
 }
 
 /* Building disks. The caller of these holds the mutex. */
-
-/* SplitMix64: small, seeded by any number, and every seed a different sequence. */
-static uint64_t random_next(uint64_t *state) {
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static size_t random_below(uint64_t *state, size_t limit) {
-    return (size_t)(random_next(state) % limit);
-}
 
 /* Oldest, newest and any version get a third each: a page with hundreds of versions must not hide the durable one. */
 static const Version *page_pick(const Page *page, uint64_t *state) {

@@ -22,12 +22,15 @@ typedef struct MapfsRecording MapfsRecording;
 /* Called without any lock of the recording held, so all functions below may be called from them. NULL members do nothing. */
 typedef struct {
     /* A sync has been asked for and nothing of it is promised yet; the present content has been noted. -errno: the sync fails
-     * with it, and nothing becomes durable. */
+     * with it, nothing becomes durable, and the pages count as clean: no later sync writes them, and when they are dropped, any of their
+     * versions is read back. -EINTR: whoever waits for the sync is killed; the pages are still to be written. */
     int (*sync_begin)(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs);
     /* What the runs held at sync_begin is durable. */
     void (*sync_end)(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs);
     /* Host space is asked for. -errno: it is refused with it. */
     int (*reserve)(void *user, MapfsRun run);
+    /* Write-out without a sync has been asked for. */
+    void (*write_out)(void *user, const MapfsRun *runs, size_t n_runs);
     void *user;
 } MapfsRecordingHooks;
 

@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "image/image-private.h"
 
@@ -75,6 +77,18 @@ void mapfs_faults_unregister(MapfsImage *image) {
     (void)pthread_mutex_unlock(&registry_lock);
 }
 
+/* Zeros in the place of what is mapped there. ThreadSanitizer's mmap() would take the new page for a store that races with whoever reads
+ * there, and is nothing for a signal handler. */
+static int map_zeros(uintptr_t start, size_t len_bytes, int protection) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+#ifdef __SANITIZE_THREAD__
+    return syscall(SYS_mmap, start, len_bytes, protection, flags, -1, 0L) == -1 ? -errno : 0;
+#else
+    return mmap((void *)start, len_bytes, protection, flags, -1, 0) == MAP_FAILED ? -errno : 0;
+#endif
+}
+
 /* Replaces a page of the view at `view`, or the whole view when too many were lost. */
 static int view_replace(MapfsFaults *slot, uintptr_t view, uintptr_t address, int protection) {
     uint64_t block = (address - view) >> MAPFS_BLOCK_SHIFT;
@@ -90,10 +104,7 @@ static int view_replace(MapfsFaults *slot, uintptr_t view, uintptr_t address, in
         len_bytes = atomic_load(&slot->len_bytes);
         atomic_store(&slot->n_lost, LOST_MAX + 1); /* must not wrap */
     }
-    if (mmap((void *)start, len_bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
-        MAP_FAILED)
-        return -errno;
-    return 0;
+    return map_zeros(start, len_bytes, protection);
 }
 
 /* True when the fault was in an image and is mended. */

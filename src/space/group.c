@@ -112,8 +112,7 @@ static void group_touch(MapfsSpace *space, uint64_t group) {
     g_array_append_val(space->dirty, group);
 }
 
-/* Free blocks in reserved chunks change by as many of the run as lie in such. */
-static uint64_t run_reserved(const MapfsSpace *space, MapfsRun run) {
+uint64_t mapfs_space_run_reserved(const MapfsSpace *space, MapfsRun run) {
     uint64_t n = 0;
 
     for (uint64_t block = run.start.n, end = run.start.n + run.n_blocks; block < end;) {
@@ -133,14 +132,14 @@ void mapfs_space_bits_set(MapfsSpace *space, MapfsRun run) {
     word_run(g->bits, run.start.n % MAPFS_GROUP_BLOCKS, run.n_blocks, true);
     g->n_free -= (uint32_t)run.n_blocks;
     space->n_free -= run.n_blocks;
-    space->n_reserved_free -= run_reserved(space, run);
+    space->n_reserved_free -= mapfs_space_run_reserved(space, run);
     group_touch(space, group);
 }
 
 void mapfs_space_bits_clear(MapfsSpace *space, MapfsRun run) {
     uint64_t group = run.start.n / MAPFS_GROUP_BLOCKS;
     SpaceGroup *g = &space->groups[group];
-    uint64_t n_reserved = run_reserved(space, run);
+    uint64_t n_reserved = mapfs_space_run_reserved(space, run);
 
     word_run(g->bits, run.start.n % MAPFS_GROUP_BLOCKS, run.n_blocks, false);
     g->n_free += (uint32_t)run.n_blocks;
@@ -149,6 +148,24 @@ void mapfs_space_bits_clear(MapfsSpace *space, MapfsRun run) {
     if (n_reserved > 0)
         space->node_cursor = MAPFS_MIN(space->node_cursor, run.start.n);
     group_touch(space, group);
+}
+
+void mapfs_space_bits_hold(MapfsSpace *space, MapfsRun run, bool hold) {
+    word_run(space->groups[run.start.n / MAPFS_GROUP_BLOCKS].bits, run.start.n % MAPFS_GROUP_BLOCKS, run.n_blocks,
+             hold);
+}
+
+uint64_t mapfs_space_next_free(const MapfsSpace *space, uint64_t start, uint64_t end) {
+    const uint64_t *bits = space->groups[start / MAPFS_GROUP_BLOCKS].bits;
+    uint64_t base = start - start % MAPFS_GROUP_BLOCKS;
+
+    for (uint64_t at = start - base; base + at < end && at < MAPFS_GROUP_BLOCKS; at = (at / 64 + 1) * 64) {
+        uint64_t word = ~bits[at / 64] >> (at % 64);
+
+        if (word != 0)
+            return MAPFS_MIN(base + at + (uint64_t)__builtin_ctzll(word), end);
+    }
+    return end;
 }
 
 uint64_t mapfs_space_free_length(const MapfsSpace *space, uint64_t start, uint64_t end) {

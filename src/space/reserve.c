@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Host blocks: reserved a chunk at a time before anything is stored, given back in small pieces. */
+/* Host blocks, reserved a chunk at a time before anything is stored. */
 
 #include <errno.h>
 
@@ -8,8 +8,8 @@
 
 /* A streaming writer's next chunks are asked for in one call of the host. */
 #define AHEAD_CHUNKS 8u
-/* A punch blocks the page faults of all threads: it is done in pieces. */
-#define DISCARD_BLOCKS 1024u
+/* A host that is full may have given chunks further on, before the mount. After so many that it refuses there is no hope. */
+#define REFUSED_MAX 64u
 
 static MapfsRun chunk_run(const MapfsSpace *space, uint64_t chunk, uint64_t n_chunks) {
     uint64_t start = chunk * CHUNK_BLOCKS;
@@ -17,7 +17,7 @@ static MapfsRun chunk_run(const MapfsSpace *space, uint64_t chunk, uint64_t n_ch
     return (MapfsRun){{start}, MAPFS_MIN(n_chunks * CHUNK_BLOCKS, space->n_blocks - start)};
 }
 
-/* Calls the host without the mutex. A discard in between cannot undo it: it takes the host mutex too. */
+/* Calls the host without the mutex. A trim in between cannot undo it: it takes the host mutex too. */
 static int host_reserve(MapfsSpace *space, MapfsRun run) {
     int r;
 
@@ -84,72 +84,46 @@ int mapfs_space_reserve_run(MapfsSpace *space, MapfsRun run) {
     return 0;
 }
 
+/* The chunk at or after this one that may be worth asking for; n_chunks for none. On a full host those alone that it has given something already. */
+static uint64_t next_chunk(const MapfsSpace *space, uint64_t chunk, bool is_full) {
+    uint64_t n_chunks = (space->n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS;
+
+    while (chunk < n_chunks) {
+        if (space->groups[chunk / GROUP_CHUNKS].n_free == 0) {
+            chunk = (chunk / GROUP_CHUNKS + 1) * GROUP_CHUNKS;
+        } else if (space_chunk_reserved(space, chunk)) {
+            chunk++;
+        } else {
+            uint64_t data = is_full ? mapfs_image_next_data(space->image, chunk * CHUNK_BLOCKS) / CHUNK_BLOCKS : chunk;
+
+            if (data <= chunk)
+                return chunk;
+            chunk = data;
+        }
+    }
+    return n_chunks;
+}
+
 int mapfs_space_ensure_reserved(MapfsSpace *space, uint64_t n_needed) {
     uint64_t n_chunks = (space->n_blocks + CHUNK_BLOCKS - 1) / CHUNK_BLOCKS;
+    uint64_t chunk = space->first_usable / CHUNK_BLOCKS;
+    unsigned n_refused = 0;
     int r;
 
     if (space->n_free < n_needed)
         return -ENOSPC;
-    for (uint64_t chunk = space->first_usable / CHUNK_BLOCKS; chunk < n_chunks; chunk++) {
-        if (space->n_reserved_free >= n_needed)
-            return 0;
-        if (space_chunk_reserved(space, chunk))
-            continue;
-        if (space->groups[chunk / GROUP_CHUNKS].n_free == 0) {
-            chunk += GROUP_CHUNKS - 1 - chunk % GROUP_CHUNKS;
-            continue;
-        }
+    while (space->n_reserved_free < n_needed && n_refused < REFUSED_MAX) {
+        chunk = next_chunk(space, chunk, n_refused > 0);
+        if (chunk >= n_chunks)
+            break;
         r = mapfs_space_group_load(space, chunk / GROUP_CHUNKS);
         if (r < 0)
             return r;
-        if (mapfs_space_chunk_free(space, chunk) == 0)
-            continue;
-        r = reserve_chunks(space, chunk, 1);
-        if (r < 0)
+        r = mapfs_space_chunk_free(space, chunk) > 0 ? reserve_chunks(space, chunk, 1) : 0;
+        if (r < 0 && r != -ENOSPC)
             return r;
+        n_refused += r == -ENOSPC;
+        chunk++;
     }
     return space->n_reserved_free >= n_needed ? 0 : -ENOSPC;
-}
-
-/* What is given back in one call of the host: within a chunk, or whole chunks. */
-static MapfsRun discard_part(MapfsRun run) {
-    uint64_t in_chunk = run.start.n % CHUNK_BLOCKS;
-
-    if (in_chunk != 0 || run.n_blocks < CHUNK_BLOCKS)
-        return (MapfsRun){run.start, MAPFS_MIN(run.n_blocks, CHUNK_BLOCKS - in_chunk)};
-    return (MapfsRun){run.start, MAPFS_MIN(run.n_blocks - run.n_blocks % CHUNK_BLOCKS, DISCARD_BLOCKS)};
-}
-
-/* The chunks are no longer reserved, unless that leaves fewer free blocks in reserved chunks than are claimed: then false. */
-static bool discard_chunks(MapfsSpace *space, MapfsRun part, uint64_t n_keep) {
-    uint64_t first = part.start.n / CHUNK_BLOCKS, last = (part.start.n + part.n_blocks - 1) / CHUNK_BLOCKS;
-
-    for (uint64_t chunk = first; chunk <= last; chunk++) {
-        if (mapfs_space_group_load(space, chunk / GROUP_CHUNKS) < 0)
-            return false;
-    }
-    /* Only a chunk that is not part of the run as a whole can have free blocks; there is then no other. */
-    if (space_chunk_reserved(space, first) &&
-        space->n_reserved_free < space->n_claimed + n_keep + mapfs_space_chunk_free(space, first))
-        return false;
-    for (uint64_t chunk = first; chunk <= last; chunk++)
-        mapfs_space_chunk_clear_reserved(space, chunk);
-    return true;
-}
-
-void mapfs_space_discard(MapfsSpace *space, MapfsRun run, uint64_t n_keep) {
-    while (run.n_blocks > 0) {
-        MapfsRun part = discard_part(run);
-        bool may;
-
-        pthread_mutex_lock(&space->host_mutex);
-        pthread_mutex_lock(&space->mutex);
-        may = discard_chunks(space, part, n_keep);
-        pthread_mutex_unlock(&space->mutex);
-        if (may)
-            (void)mapfs_image_discard(space->image, part); /* an error loses the saving, nothing else */
-        pthread_mutex_unlock(&space->host_mutex);
-        run.start.n += part.n_blocks;
-        run.n_blocks -= part.n_blocks;
-    }
 }

@@ -18,11 +18,17 @@ int mapfs_space_new(MapfsImage *image, uint64_t n_blocks, uint64_t first_usable,
     space->checksum_seed = checksum_seed;
     space->n_groups = (n_blocks + MAPFS_GROUP_BLOCKS - 1) / MAPFS_GROUP_BLOCKS;
     pthread_mutex_init(&space->mutex, NULL);
+    pthread_mutex_init(&space->grow_mutex, NULL);
     pthread_mutex_init(&space->host_mutex, NULL);
+    pthread_cond_init(&space->held_cond, NULL);
+    pthread_cond_init(&space->claim_cond, NULL);
     space->dirty = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     space->groups = g_try_new0(SpaceGroup, space->n_groups);
-    space->reserved = g_try_new0(uint64_t, space->n_groups * GROUP_CHUNKS / 64 + 1);
-    if (!space->groups || !space->reserved) {
+    space->reserved = g_try_new0(uint64_t, space_chunk_words(space));
+    space->fresh = g_try_new0(uint64_t, space_chunk_words(space));
+    space->aging = g_try_new0(uint64_t, space_chunk_words(space));
+    space->ripe = g_try_new0(uint64_t, space_chunk_words(space));
+    if (!space->groups || !space->reserved || !space->fresh || !space->aging || !space->ripe) {
         mapfs_space_free(space);
         return -ENOMEM;
     }
@@ -31,6 +37,7 @@ int mapfs_space_new(MapfsImage *image, uint64_t n_blocks, uint64_t first_usable,
         space->n_free += space->groups[i].n_free;
     }
     space->node_cursor = n_blocks;
+    space->names_chunk = CHUNK_NONE;
     /* Data starts a little way in, so that the nodes before it stay together. */
     space->data_cursor = first_usable + (n_blocks - first_usable) / 16;
     *ret_space = space;
@@ -44,9 +51,15 @@ void mapfs_space_free(MapfsSpace *space) {
         g_free(space->groups[i].bits);
     g_free(space->groups);
     g_free(space->reserved);
+    g_free(space->fresh);
+    g_free(space->aging);
+    g_free(space->ripe);
     g_array_unref(space->dirty);
     pthread_mutex_destroy(&space->mutex);
+    pthread_mutex_destroy(&space->grow_mutex);
     pthread_mutex_destroy(&space->host_mutex);
+    pthread_cond_destroy(&space->claim_cond);
+    pthread_cond_destroy(&space->held_cond);
     g_free(space);
 }
 
@@ -72,17 +85,19 @@ int mapfs_space_add_group(MapfsSpace *space, uint64_t group, MapfsNodeRef bitmap
     return 0;
 }
 
+/* The part of a run in one group that is held back for a trim. */
+static MapfsRun run_held(const MapfsSpace *space, MapfsRun run) {
+    uint64_t start = MAPFS_MAX(run.start.n, space->held.start.n);
+    uint64_t end = MAPFS_MIN(run.start.n + run.n_blocks, space->held.start.n + space->held.n_blocks);
+
+    return (MapfsRun){{start}, end > start ? end - start : 0};
+}
+
 /* True when every block of a run in one loaded group is taken. */
 static bool run_taken(const MapfsSpace *space, MapfsRun run) {
-    const uint64_t *bits = space->groups[run.start.n / MAPFS_GROUP_BLOCKS].bits;
-
-    for (uint64_t i = 0; i < run.n_blocks; i++) {
-        uint64_t at = (run.start.n + i) % MAPFS_GROUP_BLOCKS;
-
-        if (!((bits[at / 64] >> (at % 64)) & 1))
-            return false;
-    }
-    return true;
+    if (run_held(space, run).n_blocks > 0)
+        return false;
+    return mapfs_space_next_free(space, run.start.n, run.start.n + run.n_blocks) == run.start.n + run.n_blocks;
 }
 
 static MapfsRun run_in_group(MapfsRun run) {
@@ -106,6 +121,11 @@ static int release_check(MapfsSpace *space, MapfsRun run) {
     return 0;
 }
 
+static void note_chunks(MapfsSpace *space, MapfsRun run) {
+    for (uint64_t chunk = run.start.n / CHUNK_BLOCKS; chunk * CHUNK_BLOCKS < run.start.n + run.n_blocks; chunk++)
+        space->fresh[chunk / 64] |= UINT64_C(1) << (chunk % 64);
+}
+
 int mapfs_space_release(MapfsSpace *space, MapfsRun run) {
     int r;
 
@@ -117,6 +137,7 @@ int mapfs_space_release(MapfsSpace *space, MapfsRun run) {
         MapfsRun part = run_in_group(run);
 
         mapfs_space_bits_clear(space, part);
+        note_chunks(space, part);
         run.start.n += part.n_blocks;
         run.n_blocks -= part.n_blocks;
     }
@@ -154,13 +175,19 @@ void mapfs_space_set_bitmap(MapfsSpace *space, uint64_t group, MapfsNodeRef bitm
 
 void mapfs_space_store_bits(MapfsSpace *space, uint64_t group, uint8_t *bits) {
     const SpaceGroup *g = &space->groups[group];
+    MapfsRun held;
 
     pthread_mutex_lock(&space->mutex);
+    held = run_held(space, (MapfsRun){{group * MAPFS_GROUP_BLOCKS}, MAPFS_GROUP_BLOCKS});
+    if (held.n_blocks > 0) /* free, for all that the image knows */
+        mapfs_space_bits_hold(space, held, false);
     for (unsigned i = 0; i < GROUP_WORDS; i++) {
         uint64_t word = htole64(g->bits[i]);
 
         memcpy(bits + 8 * i, &word, sizeof(word));
     }
+    if (held.n_blocks > 0)
+        mapfs_space_bits_hold(space, held, true);
     pthread_mutex_unlock(&space->mutex);
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -14,6 +15,7 @@
 
 #include <glib.h>
 
+#include "tools/messages.h"
 #include "tools/notify.h"
 #include "tools/tool.h"
 
@@ -42,12 +44,13 @@ static bool fd_write(int fd, const char *text, size_t len) {
 
 void mapfs_daemon_log(int priority, const char *message) {
     const int to = atomic_load(&log_to);
+    g_autofree char *printable = mapfs_message_printable(message);
 
     if (to == TO_SYSLOG) {
-        syslog(priority, "%s", message);
+        syslog(priority, "%s", printable);
         return;
     }
-    g_autofree char *line = g_strdup_printf("%s: %s\n", program_name, message);
+    g_autofree char *line = g_strdup_printf("%s: %s\n", program_name, printable);
     (void)fd_write(to == TO_STARTER ? starter_fd : STDERR_FILENO, line,
                    strlen(line)); /* there is nobody else to tell */
 }
@@ -96,6 +99,13 @@ static void standard_descriptors_open(void) {
         (void)close(fd);
 }
 
+/* What the caller had open, such as a pipe that somebody reads to its end, is not the daemon's to hold for as long as it lives. */
+static void inherited_descriptors_close(int kept) {
+    if (kept > STDERR_FILENO + 1)
+        (void)close_range(STDERR_FILENO + 1, (unsigned)kept - 1, 0); /* fails for no range that is one */
+    (void)close_range((unsigned)kept + 1, UINT_MAX, 0);              /* as above */
+}
+
 int mapfs_daemon_start(const char *program, int *ret_status) {
     int fds[2];
     pid_t child;
@@ -117,7 +127,7 @@ int mapfs_daemon_start(const char *program, int *ret_status) {
         (void)close(fds[0]);
         return 1;
     }
-    (void)close(fds[0]);
+    inherited_descriptors_close(fds[1]);
     (void)setsid(); /* a new process leads no group: it cannot fail */
     starter_fd = fds[1];
     atomic_store(&log_to, TO_STARTER);

@@ -12,6 +12,7 @@
 #include <glib.h>
 
 #include "base/error.h"
+#include "check/used.h"
 #include "format/items.h"
 #include "format/log.h"
 #include "format/node.h"
@@ -30,7 +31,10 @@ static const char help[] = "Usage: mapfs dump [--offset BYTES] IMAGE [WHAT]\n"
                            "  tree                   every node, with its items\n"
                            "  node BLOCK             one node or bitmap\n"
                            "  inode INO              the items of one inode\n"
-                           "  log                    the batches in the log\n";
+                           "  log                    the batches in the log\n"
+                           "\n"
+                           "      --offset BYTES     where the image begins in the file (default 0)\n"
+                           "  -h, --help             show this help\n";
 
 typedef struct {
     MapfsImage *image;
@@ -39,8 +43,9 @@ typedef struct {
     uint64_t seed;
     bool only_object; /* print the items of `object` alone */
     uint64_t object;
-    uint64_t n_nodes; /* shown so far: a hostile tree may lead to the same node again and again */
+    MapfsUsed shown;  /* nodes: a hostile tree may lead to the same one again and again */
     unsigned n_bad;   /* nodes that could not be shown */
+    uint64_t n_items; /* shown, of leaves */
 } Dump;
 
 static MapfsKey pointer_key(const struct mapfs_disk_pointer *pointer) {
@@ -70,6 +75,17 @@ static int node_load(Dump *dump, MapfsNodeRef ref, void *ret_node) {
     return r;
 }
 
+/* False after a message: the node was shown already, under another pointer. */
+static bool node_is_new(Dump *dump, MapfsBlock address) {
+    uint64_t n_new;
+
+    if (mapfs_used_set(&dump->shown, (MapfsRun){address, 1}, &n_new) == 0 && n_new == 1)
+        return true;
+    (void)printf("node %" PRIu64 ": another pointer led here before\n", address.n);
+    dump->n_bad++;
+    return false;
+}
+
 static void dump_header(const struct mapfs_disk_header *header) {
     (void)printf(
         "node %" PRIu64 ": level %u, %u items, generation %" PRIu64 ", owner %" PRIu64 ", checksum %016" PRIx64 "\n",
@@ -77,7 +93,7 @@ static void dump_header(const struct mapfs_disk_header *header) {
         mapfs_le64_load(header->generation), mapfs_le64_load(header->owner), mapfs_le64_load(header->checksum));
 }
 
-static void dump_leaf(const Dump *dump, const void *node) {
+static void dump_leaf(Dump *dump, const void *node) {
     struct mapfs_disk_leaf leaf;
     const unsigned n = mapfs_le16_load(((const struct mapfs_disk_header *)node)->n_items);
 
@@ -91,6 +107,7 @@ static void dump_leaf(const Dump *dump, const void *node) {
         };
         if (dump->only_object && key.object != dump->object)
             continue;
+        dump->n_items++;
         (void)printf("  ");
         mapfs_dump_item(stdout, key, (const uint8_t *)node + mapfs_le16_load(slot->value_offset),
                         mapfs_le16_load(slot->value_len));
@@ -124,11 +141,7 @@ static void dump_subtree(Dump *dump, MapfsNodeRef ref) {
     } node;
     unsigned n;
 
-    if (dump->n_nodes++ >= dump->image->n_blocks) {
-        dump->n_bad++;
-        return;
-    }
-    if (node_load(dump, ref, &node) < 0)
+    if (node_load(dump, ref, &node) < 0 || !node_is_new(dump, ref.address))
         return;
     n = mapfs_le16_load(node.header.n_items);
     if (!dump->only_object)
@@ -151,6 +164,7 @@ static void dump_subtree(Dump *dump, MapfsNodeRef ref) {
     }
 }
 
+/* A slot that was never written, or holds an older state, is as it should be. */
 static int dump_superblocks(Dump *dump, const char *argument) {
     static const char *const verdicts[] = {
         [MAPFS_SUPERBLOCK_VALID] = "valid",
@@ -160,14 +174,16 @@ static int dump_superblocks(Dump *dump, const char *argument) {
         [MAPFS_SUPERBLOCK_VERSION] = "of another version",
         [MAPFS_SUPERBLOCK_UNSUPPORTED] = "with unknown features",
     };
+    bool is_good = dump->pair.newest >= 0;
 
     (void)argument;
     for (int i = 0; i < (int)MAPFS_SUPERBLOCK_SLOTS; i++) {
         (void)printf("slot %d: %s%s\n", i, verdicts[dump->pair.verdicts[i]], i == dump->pair.newest ? ", in use" : "");
         if (dump->pair.verdicts[i] != MAPFS_SUPERBLOCK_EMPTY && dump->pair.verdicts[i] != MAPFS_SUPERBLOCK_FOREIGN)
             mapfs_dump_superblock(stdout, &dump->pair.slots[i]);
+        is_good &= dump->pair.verdicts[i] == MAPFS_SUPERBLOCK_VALID || dump->pair.verdicts[i] == MAPFS_SUPERBLOCK_EMPTY;
     }
-    return MAPFS_EXIT_OK;
+    return is_good ? MAPFS_EXIT_OK : MAPFS_EXIT_FAILURE;
 }
 
 static int dump_tree(Dump *dump, const char *argument) {
@@ -183,12 +199,20 @@ static int dump_tree(Dump *dump, const char *argument) {
 }
 
 static int dump_inode(Dump *dump, const char *argument) {
+    int r;
+
     if (!mapfs_number_parse(argument, UINT64_MAX, &dump->object)) {
         mapfs_complain(program, "'%s' is not an inode number", argument);
         return MAPFS_EXIT_USAGE;
     }
     dump->only_object = true;
-    return dump_tree(dump, NULL);
+    r = dump_tree(dump, NULL);
+    if (r == MAPFS_EXIT_OK && dump->n_items == 0) {
+        mapfs_complain(program, "there is no inode %" PRIu64 ": ls -i shows the numbers of those that are there",
+                       dump->object);
+        return MAPFS_EXIT_FAILURE;
+    }
+    return r;
 }
 
 static int dump_bitmap(const Dump *dump, const struct mapfs_disk_bitmap *bitmap, MapfsNodeRef ref) {
@@ -320,6 +344,7 @@ static int dump_run(const char *path, uint64_t offset_bytes, int argc, char **ar
     }
     status = dump_subject(dump, argc, argv);
     mapfs_image_close(dump->image);
+    mapfs_used_clear(&dump->shown);
     if (mapfs_sigbus_taken()) {
         mapfs_complain(program, "%s: a part could not be read", path);
         return MAPFS_EXIT_FAILURE;
@@ -338,13 +363,13 @@ int mapfs_tool_dump(int argc, char **argv) {
     uint64_t offset_bytes = 0;
     int option;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h')
             return mapfs_usage_help(help);
         if (option == '?')
             return mapfs_usage_error(program);
-        if (!mapfs_size_parse(optarg, &offset_bytes)) {
-            mapfs_complain(program, "'%s' is not a number of bytes", optarg);
+        if (!mapfs_size_parse(optarg, &offset_bytes) || offset_bytes % MAPFS_BLOCK_SIZE != 0) {
+            mapfs_complain(program, "the offset '%s' is not a multiple of 4096 bytes", optarg);
             return MAPFS_EXIT_USAGE;
         }
     }

@@ -105,7 +105,8 @@ void mapfs_facts_print(const MapfsFacts *facts, bool as_json) {
     }
     for (guint i = 0; i < facts->lines->len; i++) {
         const FactLine *line = facts->lines->pdata[i];
+        g_autofree char *text = mapfs_message_printable(line->text);
         if (line->label)
-            (void)printf("%s:%*s %s\n", line->label, (int)(width - strlen(line->label)), "", line->text);
+            (void)printf("%s:%*s %s\n", line->label, (int)(width - strlen(line->label)), "", text);
     }
 }

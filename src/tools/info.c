@@ -23,7 +23,7 @@ static const char help[] = "Usage: mapfs info [--json] [--offset BYTES] IMAGE|MO
                            "\n"
                            "      --json             as one JSON object\n"
                            "      --offset BYTES     where the image begins in the file (default 0)\n"
-                           "      --help             show this help\n";
+                           "  -h, --help             show this help\n";
 
 static void facts_add_identity(MapfsFacts *facts, const uint8_t *uuid, const char *label) {
     char text[37];
@@ -31,6 +31,16 @@ static void facts_add_identity(MapfsFacts *facts, const uint8_t *uuid, const cha
     mapfs_uuid_print(uuid, text);
     mapfs_facts_text(facts, "uuid", "UUID", text);
     mapfs_facts_text(facts, "label", *label ? "Label" : NULL, label);
+}
+
+/* What of the image is in use, and what the host could have back. The host keeps a pool for the next changes. */
+static void facts_add_use(MapfsFacts *facts, uint64_t live_bytes, uint64_t host_allocated) {
+    mapfs_facts_bytes(facts, "live_bytes", "Live", live_bytes);
+    if (host_allocated == UINT64_MAX) /* a device */
+        return;
+    mapfs_facts_bytes(facts, "host_allocated_bytes", "Allocated on the host", host_allocated);
+    mapfs_facts_bytes(facts, "reclaimable_bytes", "Reclaimable",
+                      host_allocated - MAPFS_MIN(host_allocated, live_bytes));
 }
 
 /* What a running mount says of itself. */
@@ -50,7 +60,8 @@ static void facts_add_mount(MapfsFacts *facts, const struct mapfs_control_info *
     mapfs_facts_bytes(facts, "available_bytes", "Available", info->n_available * block);
     mapfs_facts_bytes(facts, "pending_bytes", "Freed, in use until the next checkpoint", info->n_pending * block);
     mapfs_facts_bytes(facts, "reserve_bytes", "Reserve", info->n_reserve * block);
-    mapfs_facts_bytes(facts, "host_allocated_bytes", "Taken from the host", info->host_allocated);
+    facts_add_use(facts, (info->n_blocks - MAPFS_MIN(info->n_blocks, info->n_free + info->n_pending)) * block,
+                  info->host_allocated);
     if (info->host_free != UINT64_MAX)
         mapfs_facts_bytes(facts, "host_free_bytes", "Free on the host", info->host_free);
     mapfs_facts_number(facts, "inodes", "Inodes", info->n_inodes);
@@ -59,18 +70,21 @@ static void facts_add_mount(MapfsFacts *facts, const struct mapfs_control_info *
 }
 
 /* What lies in the image. */
-static void facts_add_superblock(MapfsFacts *facts, const struct mapfs_disk_superblock *superblock) {
+static void facts_add_superblock(MapfsFacts *facts, const struct mapfs_disk_superblock *superblock,
+                                 uint64_t host_allocated) {
+    const uint64_t n_free = mapfs_le64_load(superblock->n_free_blocks);
+    const uint64_t n_pending = mapfs_le64_load(superblock->n_pending_blocks);
+    const uint64_t block = MAPFS_BLOCK_SIZE, n_blocks = mapfs_le64_load(superblock->n_blocks);
     char label[MAPFS_LABEL_LEN + 1] = {0};
-    const uint64_t block = MAPFS_BLOCK_SIZE;
 
     memcpy(label, superblock->label, MAPFS_LABEL_LEN);
     facts_add_identity(facts, superblock->uuid, label);
     mapfs_facts_number(facts, "format_version", "Format", mapfs_le32_load(superblock->version));
     mapfs_facts_number(facts, "block_size", "Block size", mapfs_le32_load(superblock->block_size));
-    mapfs_facts_bytes(facts, "size_bytes", "Size", mapfs_le64_load(superblock->n_blocks) * block);
-    mapfs_facts_bytes(facts, "free_bytes", "Free", mapfs_le64_load(superblock->n_free_blocks) * block);
-    mapfs_facts_bytes(facts, "pending_bytes", "Freed, in use until the next checkpoint",
-                      mapfs_le64_load(superblock->n_pending_blocks) * block);
+    mapfs_facts_bytes(facts, "size_bytes", "Size", n_blocks * block);
+    mapfs_facts_bytes(facts, "free_bytes", "Free", n_free * block);
+    mapfs_facts_bytes(facts, "pending_bytes", "Freed, in use until the next checkpoint", n_pending * block);
+    facts_add_use(facts, (n_blocks - MAPFS_MIN(n_blocks, n_free + n_pending)) * block, host_allocated);
     mapfs_facts_bytes(facts, "log_bytes", "Log", mapfs_le64_load(superblock->log_blocks) * block);
     mapfs_facts_number(facts, "inodes", "Inodes", mapfs_le64_load(superblock->n_inodes));
     mapfs_facts_number(facts, "generation", "Generation", mapfs_le64_load(superblock->generation));
@@ -88,13 +102,9 @@ static int info_of_mount(MapfsFacts *facts, const MapfsMountEntry *entry) {
     int r;
 
     r = mapfs_control_info(entry->point, &info);
-    if (r == -ENOTCONN) {
-        mapfs_complain(program, "%s: its daemon has died; remove the mount with: mapfs umount %s", entry->point,
-                       entry->point);
-        return MAPFS_EXIT_FAILURE;
-    }
     if (r < 0) {
-        mapfs_complain(program, "%s: %s", entry->point, strerror(-r));
+        g_autofree char *message = mapfs_message_control(entry, entry->point, r);
+        mapfs_complain(program, "%s", message);
         return MAPFS_EXIT_FAILURE;
     }
     mapfs_facts_text(facts, "image", "Image", info.source);
@@ -128,8 +138,25 @@ static void facts_add_holder(MapfsFacts *facts, const char *path, uint64_t offse
     }
 }
 
+/* What its host knows of the image. */
+static void facts_add_host(MapfsFacts *facts, const char *path, uint64_t offset_bytes, uint64_t n_blocks,
+                           uint64_t *ret_allocated) {
+    const MapfsImageOpen how = {.offset_bytes = offset_bytes, .read_only = true};
+    MapfsImage *image;
+
+    *ret_allocated = UINT64_MAX;
+    if (mapfs_image_open_file(path, &how, &image) < 0)
+        return;
+    *ret_allocated = mapfs_image_host_allocated(image);
+    if (image->n_blocks < n_blocks)
+        mapfs_facts_bytes(facts, "missing_bytes", "Truncated, missing at its end",
+                          (n_blocks - image->n_blocks) * MAPFS_BLOCK_SIZE);
+    mapfs_image_close(image);
+}
+
 static int info_of_image(MapfsFacts *facts, const char *path, uint64_t offset_bytes) {
     struct mapfs_disk_superblock superblock;
+    uint64_t host_allocated;
     int r;
 
     r = mapfs_superblock_read(path, offset_bytes, &superblock);
@@ -140,7 +167,8 @@ static int info_of_image(MapfsFacts *facts, const char *path, uint64_t offset_by
     }
     mapfs_facts_text(facts, "image", "Image", path);
     facts_add_holder(facts, path, offset_bytes);
-    facts_add_superblock(facts, &superblock);
+    facts_add_host(facts, path, offset_bytes, mapfs_le64_load(superblock.n_blocks), &host_allocated);
+    facts_add_superblock(facts, &superblock, host_allocated);
     return MAPFS_EXIT_OK;
 }
 
@@ -155,7 +183,8 @@ static int info_run(const char *path, uint64_t offset_bytes, bool as_json) {
         status = info_of_mount(facts, &entry);
         mapfs_mount_entry_clear(&entry);
     } else if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        mapfs_complain(program, "%s: no mapfs is mounted there", path);
+        g_autofree char *message = mapfs_message_no_mount(path, 0);
+        mapfs_complain(program, "%s", message);
         status = MAPFS_EXIT_FAILURE;
     } else {
         status = info_of_image(facts, path, offset_bytes);
@@ -177,15 +206,15 @@ int mapfs_tool_info(int argc, char **argv) {
     bool as_json = false;
     int option;
 
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         if (option == 'h')
             return mapfs_usage_help(help);
         if (option == '?')
             return mapfs_usage_error(program);
         if (option == 'j')
             as_json = true;
-        else if (!mapfs_size_parse(optarg, &offset_bytes)) {
-            mapfs_complain(program, "'%s' is not a number of bytes", optarg);
+        else if (!mapfs_size_parse(optarg, &offset_bytes) || offset_bytes % MAPFS_BLOCK_SIZE != 0) {
+            mapfs_complain(program, "the offset '%s' is not a multiple of 4096 bytes", optarg);
             return MAPFS_EXIT_USAGE;
         }
     }

@@ -2,6 +2,7 @@
 
 /* The program. Which command it is says the name that it is called by, or else its first argument. */
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,7 +25,7 @@ static const struct command {
     {"umount", NULL, mapfs_tool_umount, "unmount, and wait until everything is durable"},
     {"sync", NULL, mapfs_tool_sync, "make all changes durable now"},
     {"info", NULL, mapfs_tool_info, "tell about an image or a mount"},
-    {"fsck", "fsck.mapfs", mapfs_tool_fsck, "check an image"},
+    {"fsck", "fsck.mapfs", mapfs_tool_fsck, "check and repair an image"},
     {"dump", NULL, mapfs_tool_dump, "show the inside of an image, for developers"},
     {NULL, "mount.mapfs", mapfs_tool_mount_helper, NULL},
     {NULL, "mount.fuse.mapfs", mapfs_tool_mount_helper, NULL},
@@ -103,6 +104,8 @@ int main(int argc, char **argv) {
 
     if (argc < 1)
         return MAPFS_EXIT_USAGE;
+    /* A limit of the size of files (ulimit -f) is an error like others. */
+    (void)signal(SIGXFSZ, SIG_IGN); /* fails for no signal that is one */
     /* Every command looks at an image through a mapping. */
     if (mapfs_sigbus_install() < 0) {
         mapfs_complain("mapfs", "cannot catch SIGBUS");

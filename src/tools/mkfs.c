@@ -20,6 +20,7 @@
 #include "tools/number.h"
 #include "tools/populate.h"
 #include "tools/signature.h"
+#include "tools/superblock.h"
 #include "tools/tool.h"
 
 static const char program[] = "mkfs.mapfs";
@@ -27,13 +28,13 @@ static const char help[] =
     "Usage: mkfs.mapfs [OPTION...] IMAGE\n"
     "Makes a mapfs filesystem in IMAGE: a new sparse file, or an existing file or block device.\n"
     "\n"
-    "  -s, --size SIZE        of the image, with K, M, G or T; needed for a new file\n"
+    "  -s, --size SIZE        of the image, with K, M, G, T or P; needed for a new file\n"
     "  -L, --label LABEL      up to 64 bytes\n"
     "  -U, --uuid UUID        instead of a random one\n"
     "  -d, --directory DIR|TAR  fill it from a directory or an archive\n"
     "  -f, --force            even if IMAGE holds something already\n"
     "      --offset BYTES     where the image begins in the file (default 0)\n"
-    "      --help             show this help\n"
+    "  -h, --help             show this help\n"
     "\n"
     "With -U and $SOURCE_DATE_EPOCH the image of the same source is the same byte for byte each time.\n";
 
@@ -76,6 +77,92 @@ static bool mkfs_check_present(const Mkfs *mkfs) {
     return !name;
 }
 
+/* What is known at the beginning of the file, other than a partition table, or NULL. */
+static const char *mkfs_lookup_enclosing(const Mkfs *mkfs) {
+    const MapfsImageOpen how = {.read_only = true};
+    const char *name;
+    MapfsImage *image;
+
+    if (mapfs_image_open_file(mkfs->path, &how, &image) < 0)
+        return NULL;
+    name = mapfs_signature_lookup(image);
+    mapfs_image_close(image);
+    return name && !g_str_has_prefix(name, "a partition table") ? name : NULL;
+}
+
+/* Waits for a holder of the image at another offset that is about to let go. False after a message. */
+static bool mkfs_wait_busy(const Mkfs *mkfs, uint64_t offset_bytes) {
+    const MapfsImageOpen how = {.offset_bytes = offset_bytes, .exclusive = true, .wait_ms = MAPFS_WAIT_MS};
+    g_autofree char *holder = NULL;
+    MapfsImage *image;
+
+    if (mapfs_image_open_file(mkfs->path, &how, &image) == 0) {
+        mapfs_image_close(image);
+        return true;
+    }
+    holder = mapfs_message_holder(mkfs->path, offset_bytes);
+    mapfs_complain(program, "%s: a mapfs image in it, at offset %" PRIu64 ", is busy: %s", mkfs->path, offset_bytes,
+                   holder);
+    return false;
+}
+
+/* Whether the image at this offset, which is in use, ends before the new one. One that cannot be read may reach anywhere. */
+static bool mkfs_ends_before(const Mkfs *mkfs, uint64_t offset_bytes) {
+    struct mapfs_disk_superblock superblock;
+
+    return mapfs_superblock_read(mkfs->path, offset_bytes, &superblock) == 0 &&
+           mapfs_le64_load(superblock.n_blocks) <= (mkfs->offset_bytes - offset_bytes) / MAPFS_BLOCK_SIZE;
+}
+
+/* No image that is in use and begins in [start, end), which does not hold the new one's own offset, may overlap with the new one; its lock is
+ * another. False after a message. */
+static bool mkfs_check_busy(const Mkfs *mkfs, uint64_t start_bytes, uint64_t end_bytes) {
+    uint64_t found;
+    int r;
+
+    while ((r = mapfs_image_holder_between(mkfs->path, start_bytes, end_bytes, &found)) == 1) {
+        if (found < mkfs->offset_bytes && mkfs_ends_before(mkfs, found)) {
+            /* Any one of several was told. */
+            if (!mkfs_check_busy(mkfs, start_bytes, found))
+                return false;
+            start_bytes = found + MAPFS_BLOCK_SIZE;
+        } else if (!mkfs_wait_busy(mkfs, found)) {
+            return false;
+        }
+    }
+    if (r < 0) {
+        g_autofree char *message = mapfs_message_open(mkfs->path, mkfs->offset_bytes, r, NULL);
+        mapfs_complain(program, "%s", message);
+    }
+    return r == 0;
+}
+
+/* An image at an offset must not be made in the midst of a filesystem that begins before it, at the file's first byte. False after a
+ * message. */
+static bool mkfs_check_enclosing(const Mkfs *mkfs, uint64_t file_bytes) {
+    const char *name;
+
+    if (mkfs->offset_bytes == 0 || mkfs->offset_bytes >= file_bytes || mkfs->force || mkfs_ends_before(mkfs, 0))
+        return true;
+    name = mkfs_lookup_enclosing(mkfs);
+    if (name)
+        mapfs_complain(program, "%s: there is %s at its beginning, which the offset may lie in; -f overwrites it",
+                       mkfs->path, name);
+    return !name;
+}
+
+/* False after a message. */
+static bool mkfs_check_others(const Mkfs *mkfs, uint64_t file_bytes) {
+    uint64_t end_bytes = file_bytes;
+
+    if (mkfs->size_bytes > 0 && __builtin_add_overflow(mkfs->offset_bytes, mkfs->size_bytes, &end_bytes))
+        end_bytes = UINT64_MAX;
+    end_bytes = end_bytes / MAPFS_BLOCK_SIZE * MAPFS_BLOCK_SIZE;
+    return mkfs_check_busy(mkfs, 0, mkfs->offset_bytes) &&
+           mkfs_check_busy(mkfs, mkfs->offset_bytes + MAPFS_BLOCK_SIZE, end_bytes) &&
+           mkfs_check_enclosing(mkfs, file_bytes) && mkfs_check_present(mkfs);
+}
+
 static bool mkfs_check_size(const Mkfs *mkfs, uint64_t size_bytes) {
     g_autofree char *size = mapfs_message_size(size_bytes);
 
@@ -100,8 +187,14 @@ static bool mkfs_prepare(Mkfs *mkfs) {
     if (mkfs->size_bytes > 0 && !mkfs_check_size(mkfs, mkfs->size_bytes))
         return false;
     if (stat(mkfs->path, &st) < 0) {
-        if (errno != ENOENT) {
-            mapfs_complain(program, "%s: %s", mkfs->path, strerror(errno));
+        if (errno != ENOENT || *mkfs->path == '\0') {
+            g_autofree char *message = mapfs_message_open(mkfs->path, mkfs->offset_bytes, -errno, NULL);
+            mapfs_complain(program, "%s", message);
+            return false;
+        }
+        /* A device that is not there, rather than a file that fills the memory behind /dev. */
+        if (g_str_has_prefix(mkfs->path, "/dev/") && !g_str_has_prefix(mkfs->path, "/dev/shm/")) {
+            mapfs_complain(program, "%s: there is no such device", mkfs->path);
             return false;
         }
         mkfs->is_new = true;
@@ -117,7 +210,10 @@ static bool mkfs_prepare(Mkfs *mkfs) {
         mapfs_complain(program, "%s: an empty file needs a size, as in -s 1G", mkfs->path);
         return false;
     }
-    return mkfs_check_present(mkfs);
+    if (S_ISREG(st.st_mode) && mkfs->size_bytes == 0 &&
+        !mkfs_check_size(mkfs, (uint64_t)st.st_size - MAPFS_MIN((uint64_t)st.st_size, mkfs->offset_bytes)))
+        return false;
+    return mkfs_check_others(mkfs, S_ISBLK(st.st_mode) ? UINT64_MAX : (uint64_t)st.st_size);
 }
 
 static bool mkfs_open(const Mkfs *mkfs, MapfsImage **ret_image) {
@@ -134,7 +230,8 @@ static bool mkfs_open(const Mkfs *mkfs, MapfsImage **ret_image) {
     if (r == 0)
         return true;
     if (r == -EFBIG)
-        mapfs_complain(program, "%s: the filesystem that it lies on cannot have a file of this size", mkfs->path);
+        mapfs_complain(program, "%s: the filesystem that it lies on, or ulimit -f, does not allow a file of this size",
+                       mkfs->path);
     else if (r == -ENOENT)
         mapfs_complain(program, "%s: the directory does not exist", mkfs->path);
     else if (r == -ENOSPC)
@@ -208,10 +305,16 @@ static bool mkfs_fill(const Mkfs *mkfs, MapfsImage *image) {
     /* A dated image must not depend on when a checkpoint by interval comes. */
     const MapfsStoreOptions options = {.threads = !mkfs->is_dated};
     g_autofree char *message = NULL;
+    struct stat st;
     MapfsFs *fs;
     int r;
+    int synced;
     int closed;
 
+    if (stat(mkfs->path, &st) < 0) {
+        mapfs_complain(program, "%s: %s", mkfs->path, strerror(errno));
+        return false;
+    }
     r = mapfs_fs_open(image, &options, &fs);
     if (r < 0) {
         mapfs_complain(program, "%s: %s", mkfs->path, strerror(-r));
@@ -219,13 +322,20 @@ static bool mkfs_fill(const Mkfs *mkfs, MapfsImage *image) {
     }
     if (mkfs->is_dated)
         mapfs_fs_set_time(fs, mkfs->time);
-    r = mapfs_populate(fs, mkfs->source, &message);
+    r = mapfs_populate(fs, mkfs->source, &st, &message);
     if (r < 0)
         mapfs_complain(program, "%s", message);
+    /* Entries that others have replaced are to be gone, whoever reclaims. */
+    if (r == 0)
+        r = mapfs_fs_reclaim(fs);
+    if (r < 0 && !message)
+        mapfs_complain(program, "%s: %s", mkfs->path, strerror(-r));
+    /* Here and at the end: should the newest superblock be damaged, the one before must not show an empty filesystem. */
+    synced = r == 0 ? mapfs_fs_sync(fs) : 0;
     closed = mapfs_fs_close(fs);
-    if (r == 0 && closed < 0)
-        mapfs_complain(program, "%s: %s", mkfs->path, strerror(-closed));
-    return r == 0 && closed == 0;
+    if (r == 0 && (synced < 0 || closed < 0))
+        mapfs_complain(program, "%s: %s", mkfs->path, strerror(synced < 0 ? -synced : -closed));
+    return r == 0 && synced == 0 && closed == 0;
 }
 
 static int mkfs_run(Mkfs *mkfs) {
@@ -246,6 +356,20 @@ static int mkfs_run(Mkfs *mkfs) {
     if (!good && mkfs->is_new)
         (void)unlink(mkfs->path);
     return good ? MAPFS_EXIT_OK : MAPFS_EXIT_FAILURE;
+}
+
+/* False after a message. */
+static bool mkfs_set_offset(Mkfs *mkfs, const char *value) {
+    if (!mapfs_size_parse(value, &mkfs->offset_bytes) || mkfs->offset_bytes % MAPFS_BLOCK_SIZE != 0) {
+        mapfs_complain(program, "the offset '%s' is not a multiple of 4096 bytes", value);
+        return false;
+    }
+    if (mkfs->offset_bytes >= MAPFS_IMAGE_OFFSET_LIMIT) {
+        g_autofree char *limit = mapfs_message_size(MAPFS_IMAGE_OFFSET_LIMIT);
+        mapfs_complain(program, "the offset '%s' is too large: an image begins before %s of its file", value, limit);
+        return false;
+    }
+    return true;
 }
 
 /* False after a message. */
@@ -274,10 +398,7 @@ static bool mkfs_set_option(Mkfs *mkfs, int option, char *value) {
         mkfs->force = true;
         return true;
     case 'O':
-        if (mapfs_size_parse(value, &mkfs->offset_bytes) && mkfs->offset_bytes % MAPFS_BLOCK_SIZE == 0)
-            return true;
-        mapfs_complain(program, "the offset '%s' is not a multiple of 4096 bytes", value);
-        return false;
+        return mkfs_set_offset(mkfs, value);
     default:
         g_assert_not_reached(); /* every option of the table is above */
     }
@@ -293,7 +414,7 @@ int mapfs_tool_mkfs(int argc, char **argv) {
     Mkfs mkfs = {0};
     int option;
 
-    while ((option = getopt_long(argc, argv, "s:L:U:d:f", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "s:L:U:d:fh", options, NULL)) != -1) {
         if (option == 'h')
             return mapfs_usage_help(help);
         if (option == '?')

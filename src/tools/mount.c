@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: MIT */
+#include "tools/mount.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <syslog.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <glib.h>
 
@@ -16,7 +21,6 @@
 #include "fuse/session.h"
 #include "tools/daemon.h"
 #include "tools/messages.h"
-#include "tools/mount-options.h"
 #include "tools/notify.h"
 #include "tools/tool.h"
 #include "view/view.h"
@@ -28,22 +32,12 @@ static const char help[] =
     "\n"
     "  -f, --foreground       serve it in the foreground (tells $NOTIFY_SOCKET when it is ready)\n"
     "  -o, --options LIST     see below\n"
-    "      --help             show this help\n"
+    "  -h, --help             show this help\n"
     "\n";
-
-/* What was asked for. */
-typedef struct {
-    const char *program;
-    const char *image, *point; /* as given */
-    bool foreground;
-    bool fake;
-    bool sloppy;
-    MapfsMountOptions options;
-} MountRequest;
 
 /* A mount that is served. */
 typedef struct {
-    const MountRequest *request;
+    const MapfsMountRequest *request;
     char *source, *point; /* absolute */
     MapfsView *view;
     MapfsControlServer control;
@@ -71,25 +65,51 @@ static void mount_ready(void *user) {
     mapfs_daemon_set_ready();
 }
 
-/* Finds the absolute names, and what is wrong with the mount point. False after a message. */
-static bool mount_resolve(Mount *mount) {
-    const MountRequest *request = mount->request;
-    struct stat st;
+/* False after a message. */
+static bool mount_resolve_source(Mount *mount) {
+    const MapfsMountRequest *request = mount->request;
 
     mount->source = realpath(request->image, NULL);
     if (!mount->source) {
         g_autofree char *message = mapfs_message_open(request->image, 0, -errno, NULL);
         mount_log("%s", message);
-        return false;
     }
-    if (stat(request->point, &st) < 0) {
-        if (errno == ENOTCONN)
+    return mount->source != NULL;
+}
+
+/* Whether a mount is there that answers nothing. stat() may be answered out of the kernel's cache for it, and a mount over it would show the dead
+ * one again when it goes. */
+static bool point_is_dead(const char *point) {
+    struct mapfs_control_info info;
+    MapfsMountEntry entry;
+    int r;
+
+    if (mapfs_mount_lookup_point(point, &entry) != 1)
+        return false;
+    r = mapfs_control_info(entry.point, &info);
+    mapfs_mount_entry_clear(&entry);
+    return r == -ENOTCONN || r == -ECONNABORTED;
+}
+
+/* What is wrong with the mount point? False after a message. */
+static bool mount_resolve_point(Mount *mount) {
+    const MapfsMountRequest *request = mount->request;
+    struct stat st;
+    int r;
+
+    r = point_is_dead(request->point) ? -ENOTCONN : 0;
+    if (r == 0 && stat(request->point, &st) < 0)
+        r = -errno;
+    if (r < 0) {
+        if (*request->point == '\0')
+            mount_log("the name of the mount point is empty");
+        else if (r == -ENOTCONN)
             mount_log("%s: the daemon of a mount there has died; remove it with: mapfs umount %s", request->point,
                       request->point);
-        else if (errno == ENOENT)
+        else if (r == -ENOENT)
             mount_log("%s: there is no such directory to mount on (mkdir makes one)", request->point);
         else
-            mount_log("%s: %s", request->point, strerror(errno));
+            mount_log("%s: %s", request->point, strerror(-r));
         return false;
     }
     if (!S_ISDIR(st.st_mode)) {
@@ -100,6 +120,44 @@ static bool mount_resolve(Mount *mount) {
     if (!mount->point)
         mount_log("%s: %s", request->point, strerror(errno));
     return mount->point != NULL;
+}
+
+int mapfs_mount_space_enter(const char *path) {
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int r = 0;
+
+    if (fd < 0)
+        return -errno;
+    /* A thread enters with a root and a working directory of its own. */
+    if (unshare(CLONE_FS) < 0 || setns(fd, CLONE_NEWNS) < 0)
+        r = -errno;
+    (void)close(fd); /* was only read */
+    return r;
+}
+
+/* The image is opened where the caller is, and seen there by the threads of the store. This thread and those that it will start for the
+ * requests go to where it is mounted. False after a message. */
+static bool mount_enter_space(Mount *mount) {
+    int r = 0;
+
+    if (!mount->request->space)
+        return true;
+    r = mapfs_mount_space_enter(mount->request->space);
+    if (r < 0)
+        mount_log("%s: cannot enter this mount namespace: %s", mount->request->space, strerror(-r));
+    return r == 0 && mount_resolve_point(mount);
+}
+
+/* False after a message. */
+static bool mount_resolve(Mount *mount) {
+    if (!mount_resolve_source(mount))
+        return false;
+    if (!mount->request->space)
+        return mount_resolve_point(mount);
+    /* Threads that stay behind must not keep a directory busy. */
+    if (chdir("/") < 0)
+        mount_log("cannot change to /: %s", strerror(errno));
+    return true;
 }
 
 static bool mount_open_view(Mount *mount) {
@@ -170,13 +228,14 @@ static int mount_serve(Mount *mount) {
 }
 
 /* The whole life of the daemon; its exit status. */
-static int mount_run(const MountRequest *request) {
+static int mount_run(const MapfsMountRequest *request) {
     Mount mount = {.request = request};
     int status = MAPFS_EXIT_FAILURE;
     int r;
 
     if (mount_resolve(&mount) && mount_open_view(&mount)) {
-        status = mount_serve(&mount) == 0 ? MAPFS_EXIT_OK : MAPFS_EXIT_FAILURE;
+        if (mount_enter_space(&mount) && mount_serve(&mount) == 0)
+            status = MAPFS_EXIT_OK;
         r = mapfs_view_close(mount.view);
         if (r < 0) {
             mount_log("%s: the last checkpoint failed: %s; what was not synced before is lost", mount.source,
@@ -189,18 +248,15 @@ static int mount_run(const MountRequest *request) {
     return status;
 }
 
-/* Whoever looks for the daemon of an image finds it by the image's absolute path in its command line: when it was called with another name
- * of it, the program runs itself again with that one. Returns when there is nothing to do, or no way to do it. */
-static void name_image(const MountRequest *request) {
+void mapfs_mount_request_rerun(const MapfsMountRequest *request, const char *image, const char *option) {
+    static const char option_flag[] = "-o";
     g_autofree char *program = g_file_read_link("/proc/self/exe", NULL);
-    g_autofree char *image = realpath(request->image, NULL);
     g_autofree char *line = NULL;
     g_autoptr(GPtrArray) arguments = g_ptr_array_new();
     bool found = false;
     gsize len = 0;
 
-    if (!program || !image || strcmp(image, request->image) == 0 ||
-        !g_file_get_contents("/proc/self/cmdline", &line, &len, NULL))
+    if (!program || !g_file_get_contents("/proc/self/cmdline", &line, &len, NULL))
         return;
     for (gsize at = 0; at < len; at += strlen(line + at) + 1)
         g_ptr_array_add(arguments, line + at);
@@ -208,19 +264,33 @@ static void name_image(const MountRequest *request) {
     for (guint i = arguments->len; i > 1 && !found; i--) {
         found = strcmp(arguments->pdata[i - 1], request->image) == 0;
         if (found)
-            arguments->pdata[i - 1] = image;
+            arguments->pdata[i - 1] = (char *)image;
+    }
+    if (option) {
+        g_ptr_array_add(arguments, (char *)option_flag);
+        g_ptr_array_add(arguments, (char *)option);
     }
     g_ptr_array_add(arguments, NULL);
     if (found)
         (void)execv(program, (char **)arguments->pdata);
 }
 
-static int mount_start(const MountRequest *request) {
+/* Whoever looks for the daemon of an image finds it by the image's absolute path in its command line: when it was called with another name
+ * of it, the program runs itself again with that one. */
+static void request_name_image(const MapfsMountRequest *request) {
+    g_autofree char *image = realpath(request->image, NULL);
+
+    if (image && strcmp(image, request->image) != 0)
+        mapfs_mount_request_rerun(request, image, NULL);
+}
+
+int mapfs_mount_request_run(const MapfsMountRequest *request) {
     int status;
     int r;
 
-    name_image(request);
-
+    if (request->options.remount)
+        return mapfs_remount(request);
+    request_name_image(request);
     if (request->foreground) {
         mapfs_daemon_stay(request->program);
         return mount_run(request);
@@ -233,16 +303,24 @@ static int mount_start(const MountRequest *request) {
     return r == 0 ? mount_run(request) : status;
 }
 
-static bool request_add_options(MountRequest *request, const char *list) {
-    g_autofree char *problem = mapfs_mount_options_parse(&request->options, list, request->sloppy);
+void mapfs_mount_request_init(MapfsMountRequest *request, const char *program) {
+    *request = (MapfsMountRequest){.program = program};
+    mapfs_mount_options_init(&request->options);
+}
+
+void mapfs_mount_request_clear(MapfsMountRequest *request) {
+    mapfs_mount_options_clear(&request->options);
+}
+
+bool mapfs_mount_request_add_options(MapfsMountRequest *request, const char *list, bool sloppy) {
+    g_autofree char *problem = mapfs_mount_options_parse(&request->options, list, sloppy);
 
     if (problem)
         mapfs_complain(request->program, "%s", problem);
     return !problem;
 }
 
-/* Takes the two names behind the options. */
-static bool request_take_names(MountRequest *request, int argc, char **argv) {
+bool mapfs_mount_request_take_names(MapfsMountRequest *request, int argc, char **argv) {
     if (argc - optind != 2) {
         mapfs_complain(request->program, argc - optind < 2 ? "an image and a mount point are needed"
                                                            : "more than an image and a mount point were given");
@@ -260,13 +338,13 @@ int mapfs_tool_mount(int argc, char **argv) {
         {"help", no_argument, NULL, 'h'},
         {0},
     };
-    MountRequest request = {.program = "mapfs mount"};
+    MapfsMountRequest request;
     int status = MAPFS_EXIT_USAGE;
     bool good = true;
     int option;
 
-    mapfs_mount_options_init(&request.options);
-    while (good && (option = getopt_long(argc, argv, "fo:", options, NULL)) != -1) {
+    mapfs_mount_request_init(&request, "mapfs mount");
+    while (good && (option = getopt_long(argc, argv, "fho:", options, NULL)) != -1) {
         if (option == 'h') {
             (void)fputs(help, stdout); /* main looks at stdout's errors */
             return mapfs_usage_help(mapfs_mount_options_help);
@@ -274,45 +352,12 @@ int mapfs_tool_mount(int argc, char **argv) {
         if (option == 'f')
             request.foreground = true;
         else if (option == 'o')
-            good = request_add_options(&request, optarg);
+            good = mapfs_mount_request_add_options(&request, optarg, false);
         else
             return mapfs_usage_error(request.program);
     }
-    if (good && request_take_names(&request, argc, argv))
-        status = mount_start(&request);
-    mapfs_mount_options_clear(&request.options);
-    return status;
-}
-
-int mapfs_tool_mount_helper(int argc, char **argv) {
-    static const struct option options[] = {{"help", no_argument, NULL, 'h'}, {0}};
-    MountRequest request = {.program = "mount.mapfs"};
-    int status = MAPFS_EXIT_USAGE;
-    bool good = true;
-    int option;
-
-    mapfs_mount_options_init(&request.options);
-    /* -s must be known before the options are read. */
-    for (int i = 1; i < argc; i++)
-        request.sloppy |= strcmp(argv[i], "-s") == 0;
-    while (good && (option = getopt_long(argc, argv, "sfnvrwo:t:", options, NULL)) != -1) {
-        if (option == 'h') {
-            (void)fputs("Usage: mount.mapfs IMAGE MOUNTPOINT [-sfnv] [-o OPTION,...]\n"
-                        "The helper of mount(8) for the type mapfs; see also 'mapfs mount'.\n\n",
-                        stdout);
-            return mapfs_usage_help(mapfs_mount_options_help);
-        }
-        if (option == '?')
-            return mapfs_usage_error(request.program);
-        if (option == 'f')
-            request.fake = true;
-        if (option == 'r' || option == 'w')
-            good = request_add_options(&request, option == 'r' ? "ro" : "rw");
-        if (option == 'o')
-            good = request_add_options(&request, optarg);
-    }
-    if (good && request_take_names(&request, argc, argv))
-        status = request.fake ? MAPFS_EXIT_OK : mount_start(&request);
-    mapfs_mount_options_clear(&request.options);
+    if (good && mapfs_mount_request_take_names(&request, argc, argv))
+        status = mapfs_mount_request_run(&request);
+    mapfs_mount_request_clear(&request);
     return status;
 }

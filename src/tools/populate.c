@@ -10,23 +10,37 @@
 #include <archive_entry.h>
 #include <glib.h>
 
+#include "tools/messages.h"
+#include "tools/populate-acl.h"
 #include "tools/progress.h"
 
 #define READ_BLOCK (64u * 1024u)
 
-/* The attributes of a directory are set when nothing more is made in it. */
+static const char program[] = "mkfs.mapfs"; /* nobody else fills a filesystem */
+
+/* The attributes of a directory are set when nothing more is made in it, which would change its times and inherit its default list. */
 typedef struct {
+    char *path;
     uint64_t ino;
     unsigned mask;
     MapfsAttr attr;
+    GBytes *default_acl; /* or NULL */
 } LateAttr;
+
+static void late_clear(void *data) {
+    LateAttr *late = data;
+
+    g_clear_pointer(&late->path, g_free);
+    g_clear_pointer(&late->default_acl, g_bytes_unref);
+}
 
 typedef struct {
     MapfsFs *fs;
     const char *source;
-    size_t prefix_len; /* of the source directory's path, which begins every name */
+    const struct stat *image; /* what is filled */
+    size_t prefix_len;        /* of the source directory's path, which begins every name */
     struct archive *archive;
-    GHashTable *directories; /* path -> ino, so that names need not be looked up from the root */
+    GHashTable *directories; /* path -> ino, so that names need not be looked up; "" is the root */
     GHashTable *hard_links;  /* "device:inode" of the source -> ino */
     GArray *late;            /* of LateAttr */
     MapfsProgress progress;
@@ -54,12 +68,19 @@ static int populate_fail(Populate *populate, int error, const char *format, ...)
     return error;
 }
 
-static int populate_fail_archive(Populate *populate) {
+/* `path`: the entry concerned, or NULL. */
+static int populate_fail_archive(Populate *populate, const char *path) {
     const int error = archive_errno(populate->archive);
     const char *text = archive_error_string(populate->archive);
 
+    /* EILSEQ is libarchive's number for what it does not understand. */
+    if (!populate->message && error == EILSEQ && archive_format(populate->archive) == 0)
+        populate->message = g_strdup_printf("%s: %s: it should be a directory, or an archive (tar, cpio, zip, 7zip, "
+                                            "iso9660)",
+                                            populate->source, text ? text : "cannot be read");
     if (!populate->message)
-        populate->message = g_strdup_printf("%s: %s", populate->source, text ? text : "cannot be read");
+        populate->message = g_strdup_printf("%s: %s%s%s", populate->source, path ? path : "", path ? ": " : "",
+                                            text ? text : "cannot be read");
     return error > 0 ? -error : -EIO;
 }
 
@@ -108,8 +129,8 @@ static int populate_create(Populate *populate, uint64_t parent, const char *name
     return 0;
 }
 
-/* The directory at a normalized path; what an archive does not list is made. */
-static int populate_directory(Populate *populate, const char *path, uint64_t *ret_ino) {
+/* The directory at a normalized path; what an archive does not list is made. A file there goes if `replace`. */
+static int populate_directory(Populate *populate, const char *path, bool replace, uint64_t *ret_ino) {
     const MapfsNewInode new_inode = {.mode = S_IFDIR | 0755};
     g_autofree char *parent_path = NULL;
     const uint64_t *known;
@@ -119,10 +140,6 @@ static int populate_directory(Populate *populate, const char *path, uint64_t *re
     MapfsAttr attr;
     int r;
 
-    if (*path == '\0') {
-        *ret_ino = MAPFS_INO_ROOT;
-        return 0;
-    }
     known = g_hash_table_lookup(populate->directories, path);
     if (known) {
         *ret_ino = *known;
@@ -131,12 +148,15 @@ static int populate_directory(Populate *populate, const char *path, uint64_t *re
     slash = strrchr(path, '/');
     name = slash ? slash + 1 : path;
     parent_path = slash ? g_strndup(path, (gsize)(slash - path)) : g_strdup("");
-    r = populate_directory(populate, parent_path, &parent); /* as deep as the path */
+    r = populate_directory(populate, parent_path, false, &parent); /* as deep as the path */
     if (r < 0)
         return r;
     r = populate_lookup(populate, parent, name, &attr);
-    if (r == 0 && !S_ISDIR(attr.mode))
-        r = -ENOTDIR;
+    if (r == 0 && !S_ISDIR(attr.mode)) {
+        r = replace ? mapfs_fs_unlink(populate->fs, parent, name, strlen(name)) : -ENOTDIR;
+        if (r == 0)
+            r = -ENOENT;
+    }
     if (r == -ENOENT)
         r = populate_create(populate, parent, name, &new_inode, &attr.ino);
     if (r < 0)
@@ -146,8 +166,8 @@ static int populate_directory(Populate *populate, const char *path, uint64_t *re
     return 0;
 }
 
-static int populate_data(Populate *populate, uint64_t ino, const char *path, uint64_t size) {
-    const MapfsAttr attr = {.size = size};
+static int populate_data(Populate *populate, struct archive_entry *entry, uint64_t ino, const char *path) {
+    const MapfsAttr attr = {.size = (uint64_t)archive_entry_size(entry)};
     MapfsAttr result;
     const void *data;
     la_int64_t offset;
@@ -162,21 +182,66 @@ static int populate_data(Populate *populate, uint64_t ino, const char *path, uin
         if (r < 0)
             return populate_fail(populate, r, "%s", path);
     }
-    if (status != ARCHIVE_EOF && status != ARCHIVE_WARN)
-        return populate_fail_archive(populate);
+    if (status != ARCHIVE_EOF) /* a warning, too, says that the data is not what was archived */
+        return populate_fail_archive(populate, path);
+    /* A zip archive that is read as a stream tells the size after the data. */
+    if (!archive_entry_size_is_set(entry))
+        return 0;
     /* A hole at the end. */
     r = mapfs_fs_setattr(populate->fs, ino, MAPFS_SET_SIZE, &attr, &result);
     return r < 0 ? populate_fail(populate, r, "%s", path) : 0;
 }
 
-static int populate_xattrs(Populate *populate, struct archive_entry *entry, uint64_t ino, const char *path) {
+static int populate_acls(Populate *populate, struct archive_entry *entry, LateAttr *late, const char *path) {
+    g_autoptr(GBytes) access = NULL;
+    g_autofree char *problem = NULL;
+    int r;
+
+    r = mapfs_populate_acl(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS, &access, &problem);
+    if (r == 0 && !late->default_acl)
+        r = mapfs_populate_acl(entry, ARCHIVE_ENTRY_ACL_TYPE_DEFAULT, &late->default_acl, &problem);
+    if (r < 0 && !populate->message)
+        populate->message = g_strdup_printf("%s: %s", path, problem);
+    if (r == 0 && access) {
+        size_t len;
+        const void *bytes = g_bytes_get_data(access, &len);
+        r = mapfs_fs_setxattr(populate->fs, late->ino, MAPFS_POPULATE_ACL_ACCESS, (MapfsBytes){bytes, len}, 0);
+        if (r < 0)
+            return populate_fail(populate, r, "%s: access control list", path);
+    }
+    return r;
+}
+
+static int populate_late(Populate *populate, const LateAttr *late) {
+    const uint64_t *known = g_hash_table_lookup(populate->directories, late->path);
+    MapfsAttr result;
+    int r = 0;
+
+    if (!known || *known != late->ino)
+        return 0; /* a later entry has replaced it */
+    if (late->default_acl) {
+        size_t len;
+        const void *bytes = g_bytes_get_data(late->default_acl, &len);
+        r = mapfs_fs_setxattr(populate->fs, late->ino, MAPFS_POPULATE_ACL_DEFAULT, (MapfsBytes){bytes, len}, 0);
+    }
+    if (r == 0)
+        r = mapfs_fs_setattr(populate->fs, late->ino, late->mask, &late->attr, &result);
+    return r < 0 ? populate_fail(populate, r, "%s: times or default access control list", late->path) : 0;
+}
+
+static int populate_xattrs(Populate *populate, struct archive_entry *entry, LateAttr *late, const char *path) {
     const char *name;
     const void *value;
     size_t len;
 
     archive_entry_xattr_reset(entry);
     while (archive_entry_xattr_next(entry, &name, &value, &len) == ARCHIVE_OK) {
-        int r = mapfs_fs_setxattr(populate->fs, ino, name, (MapfsBytes){value, len}, 0);
+        /* tar --xattrs-include=* has lists among the attributes. */
+        if (strcmp(name, MAPFS_POPULATE_ACL_DEFAULT) == 0) {
+            late->default_acl = g_bytes_new(value, len);
+            continue;
+        }
+        int r = mapfs_fs_setxattr(populate->fs, late->ino, name, (MapfsBytes){value, len}, 0);
         if (r < 0)
             return populate_fail(populate, r, "%s: extended attribute %s", path, name);
     }
@@ -186,6 +251,7 @@ static int populate_xattrs(Populate *populate, struct archive_entry *entry, uint
 /* Owner first: a change of it takes suid away. */
 static int populate_attr(Populate *populate, struct archive_entry *entry, uint64_t ino, const char *path) {
     LateAttr late = {
+        .path = g_strdup(path),
         .ino = ino,
         .mask = MAPFS_SET_ATIME | MAPFS_SET_MTIME,
         .attr =
@@ -202,12 +268,17 @@ static int populate_attr(Populate *populate, struct archive_entry *entry, uint64
     late.attr.atime = late.attr.mtime; /* the source's own is that of this very reading */
     r = mapfs_fs_setattr(populate->fs, ino, MAPFS_SET_UID | MAPFS_SET_GID, &late.attr, &result);
     if (r == 0)
-        r = populate_xattrs(populate, entry, ino, path);
+        r = populate_xattrs(populate, entry, &late, path);
     if (r == 0 && archive_entry_filetype(entry) != AE_IFLNK)
         r = mapfs_fs_setattr(populate->fs, ino, MAPFS_SET_MODE, &late.attr, &result);
+    /* The mode of an entry with a list has the owning group's bits, and not the mask's. */
+    if (r == 0 && archive_entry_filetype(entry) != AE_IFLNK)
+        r = populate_acls(populate, entry, &late, path);
     if (r == 0 && archive_entry_filetype(entry) == AE_IFDIR)
         g_array_append_val(populate->late, late);
-    else if (r == 0)
+    else
+        late_clear(&late);
+    if (r == 0 && archive_entry_filetype(entry) != AE_IFDIR)
         r = mapfs_fs_setattr(populate->fs, ino, late.mask, &late.attr, &result);
     return r < 0 ? populate_fail(populate, r, "%s", path) : 0;
 }
@@ -236,7 +307,7 @@ static int populate_hard_link(Populate *populate, struct archive_entry *entry, c
     char *name = strrchr(target_path, '/');
     if (name) {
         *name++ = '\0';
-        r = populate_directory(populate, target_path, &parent);
+        r = populate_directory(populate, target_path, false, &parent);
     }
     if (r == 0)
         r = populate_lookup(populate, parent, name ? name : target_path, &attr);
@@ -255,6 +326,28 @@ static void populate_remember_link(Populate *populate, struct archive_entry *ent
                         ino_new(ino));
 }
 
+/* One more name, which is free, of an inode. */
+static int populate_link(Populate *populate, uint64_t ino, const MapfsName *name, const char *path) {
+    MapfsAttr attr;
+    int r = mapfs_fs_link(populate->fs, ino, name, &attr);
+
+    if (r < 0)
+        return populate_fail(populate, r, "%s", path);
+    mapfs_fs_forget(populate->fs, attr.ino, 1);
+    return 0;
+}
+
+/* Archives of cpio's newer form have the data of a file with the last of its links, those of pax may have it with each. */
+static int populate_link_data(Populate *populate, struct archive_entry *entry, uint64_t ino, const char *path) {
+    int r;
+
+    if (populate->from_disk || archive_entry_filetype(entry) != AE_IFREG || !archive_entry_size_is_set(entry) ||
+        archive_entry_size(entry) == 0)
+        return 0;
+    r = populate_data(populate, entry, ino, path);
+    return r < 0 ? r : populate_attr(populate, entry, ino, path);
+}
+
 /* What is not a directory, under a name that is free. */
 static int populate_file(Populate *populate, struct archive_entry *entry, const MapfsName *name, const char *path) {
     const mode_t type = archive_entry_filetype(entry);
@@ -266,29 +359,64 @@ static int populate_file(Populate *populate, struct archive_entry *entry, const 
         .target = target,
         .target_len = target ? strlen(target) : 0,
     };
-    MapfsAttr attr;
     uint64_t ino;
     int r;
 
-    r = populate_hard_link(populate, entry, path, &ino);
-    if (r < 0)
-        return r;
-    if (ino != 0) {
-        r = mapfs_fs_link(populate->fs, ino, &(MapfsName){name->parent, name->name, name->name_len}, &attr);
-        if (r == 0)
-            mapfs_fs_forget(populate->fs, attr.ino, 1);
-        return r < 0 ? populate_fail(populate, r, "%s", path) : 0;
-    }
     r = populate_create(populate, name->parent, name->name, &new_inode, &ino);
     if (r < 0)
         return populate_fail(populate, r, "%s", path);
     populate_remember_link(populate, entry, ino);
     if (type == AE_IFREG) {
-        r = populate_data(populate, ino, path, (uint64_t)archive_entry_size(entry));
+        r = populate_data(populate, entry, ino, path);
         if (r < 0)
             return r;
     }
     return populate_attr(populate, entry, ino, path);
+}
+
+/* A later entry of an archive replaces an earlier one, as with tar: a directory only if it is empty. */
+static int populate_replace(Populate *populate, const MapfsName *name, const MapfsAttr *attr, const char *path) {
+    int r;
+
+    if (!S_ISDIR(attr->mode)) {
+        r = mapfs_fs_unlink(populate->fs, name->parent, name->name, name->name_len);
+        return r < 0 ? populate_fail(populate, r, "%s", path) : 0;
+    }
+    r = mapfs_fs_rmdir(populate->fs, name->parent, name->name, name->name_len);
+    if (r < 0)
+        return populate_fail(populate, r, "%s: cannot take the place of the directory of an earlier entry", path);
+    (void)g_hash_table_remove(populate->directories, path);
+    return 0;
+}
+
+/* What is not a directory, or a hard link, under a name that may be taken. */
+static int populate_name(Populate *populate, struct archive_entry *entry, const MapfsName *name, const char *path) {
+    MapfsAttr present;
+    uint64_t ino;
+    int r;
+
+    /* First of all, since it may lead to what is to be replaced. */
+    r = populate_hard_link(populate, entry, path, &ino);
+    if (r < 0)
+        return r;
+    if (populate_lookup(populate, name->parent, name->name, &present) < 0)
+        present.ino = 0;
+    if (present.ino != 0 && present.ino != ino) {
+        r = populate_replace(populate, name, &present, path);
+        if (r < 0)
+            return r;
+    }
+    if (ino == 0)
+        return populate_file(populate, entry, name, path);
+    r = present.ino == ino ? 0 : populate_link(populate, ino, name, path);
+    return r < 0 ? r : populate_link_data(populate, entry, ino, path);
+}
+
+/* The image in the directory that it is filled from; the node of a device may well be copied. */
+static bool populate_is_image(const Populate *populate, struct archive_entry *entry) {
+    return populate->from_disk && archive_entry_filetype(entry) == AE_IFREG &&
+           archive_entry_dev(entry) == populate->image->st_dev &&
+           (uint64_t)archive_entry_ino64(entry) == populate->image->st_ino;
 }
 
 static int populate_entry(Populate *populate, struct archive_entry *entry) {
@@ -296,14 +424,18 @@ static int populate_entry(Populate *populate, struct archive_entry *entry) {
     g_autofree char *path =
         given && strlen(given) >= populate->prefix_len ? path_normalize(given + populate->prefix_len) : NULL;
     MapfsName name = {.parent = MAPFS_INO_ROOT};
-    MapfsAttr attr;
     uint64_t ino;
     int r;
 
     if (!path)
         return populate_fail(populate, -EINVAL, "%s: name outside of the tree", given ? given : "(no name)");
+    if (populate_is_image(populate, entry)) {
+        mapfs_progress_clear(&populate->progress);
+        mapfs_complain(program, "%s: is the image itself, left out", path);
+        return 0;
+    }
     if (archive_entry_filetype(entry) == AE_IFDIR && !archive_entry_hardlink(entry)) {
-        r = populate_directory(populate, path, &ino);
+        r = populate_directory(populate, path, true, &ino);
         return r < 0 ? populate_fail(populate, r, "%s", path) : populate_attr(populate, entry, ino, path);
     }
     name.name = path;
@@ -312,18 +444,12 @@ static int populate_entry(Populate *populate, struct archive_entry *entry) {
     if (slash) {
         *slash = '\0';
         name.name = slash + 1;
-        r = populate_directory(populate, path, &name.parent);
+        r = populate_directory(populate, path, false, &name.parent);
         if (r < 0)
             return populate_fail(populate, r, "%s", full);
     }
     name.name_len = strlen(name.name);
-    /* A later entry of an archive replaces an earlier one. */
-    if (populate_lookup(populate, name.parent, name.name, &attr) == 0) {
-        r = mapfs_fs_unlink(populate->fs, name.parent, name.name, name.name_len);
-        if (r < 0)
-            return populate_fail(populate, r, "%s", full);
-    }
-    return populate_file(populate, entry, &name, full);
+    return populate_name(populate, entry, &name, full);
 }
 
 static int populate_entries(Populate *populate) {
@@ -336,7 +462,7 @@ static int populate_entries(Populate *populate) {
         if (status == ARCHIVE_EOF)
             break;
         if (status != ARCHIVE_OK && status != ARCHIVE_WARN) {
-            r = populate_fail_archive(populate);
+            r = populate_fail_archive(populate, NULL);
             break;
         }
         if (populate->from_disk)
@@ -346,13 +472,9 @@ static int populate_entries(Populate *populate) {
         mapfs_progress_set(&populate->progress, "files copied", populate->n_entries, 0);
     }
     archive_entry_free(entry);
-    for (guint i = populate->late->len; r == 0 && i > 0; i--) {
-        const LateAttr *late = &g_array_index(populate->late, LateAttr, i - 1);
-        MapfsAttr result;
-        r = mapfs_fs_setattr(populate->fs, late->ino, late->mask, &late->attr, &result);
-        if (r < 0)
-            r = populate_fail(populate, r, "times of a directory");
-    }
+    /* In this order: the later of two entries of a directory counts. */
+    for (guint i = 0; r == 0 && i < populate->late->len; i++)
+        r = populate_late(populate, &g_array_index(populate->late, LateAttr, i));
     return r;
 }
 
@@ -362,20 +484,25 @@ static int populate_open(Populate *populate) {
     if (populate->from_disk) {
         populate->archive = archive_read_disk_new();
         (void)archive_read_disk_set_symlink_physical(populate->archive);
-        (void)archive_read_disk_set_behavior(populate->archive, ARCHIVE_READDISK_NO_ACL | ARCHIVE_READDISK_NO_FFLAGS);
+        (void)archive_read_disk_set_behavior(populate->archive, ARCHIVE_READDISK_NO_FFLAGS);
         status = archive_read_disk_open(populate->archive, populate->source);
         populate->prefix_len = strlen(populate->source);
     } else {
         populate->archive = archive_read_new();
         (void)archive_read_support_filter_all(populate->archive);
-        (void)archive_read_support_format_all(populate->archive);
+        /* Not all that libarchive knows: it takes nearly every text for a list of files (mtree). */
+        (void)archive_read_support_format_tar(populate->archive);
+        (void)archive_read_support_format_cpio(populate->archive);
+        (void)archive_read_support_format_zip(populate->archive);
+        (void)archive_read_support_format_7zip(populate->archive);
+        (void)archive_read_support_format_iso9660(populate->archive);
         status = archive_read_open_filename(populate->archive, populate->source, READ_BLOCK);
     }
-    return status == ARCHIVE_OK ? 0 : populate_fail_archive(populate);
+    return status == ARCHIVE_OK ? 0 : populate_fail_archive(populate, NULL);
 }
 
-int mapfs_populate(MapfsFs *fs, const char *source, char **ret_message) {
-    Populate populate = {.fs = fs, .source = source};
+int mapfs_populate(MapfsFs *fs, const char *source, const struct stat *image, char **ret_message) {
+    Populate populate = {.fs = fs, .source = source, .image = image};
     struct stat st;
     int r;
 
@@ -386,8 +513,10 @@ int mapfs_populate(MapfsFs *fs, const char *source, char **ret_message) {
     }
     populate.from_disk = S_ISDIR(st.st_mode);
     populate.directories = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_hash_table_insert(populate.directories, g_strdup(""), ino_new(MAPFS_INO_ROOT));
     populate.hard_links = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     populate.late = g_array_new(FALSE, FALSE, sizeof(LateAttr));
+    g_array_set_clear_func(populate.late, late_clear);
     mapfs_progress_init(&populate.progress);
     r = populate_open(&populate);
     if (r == 0)

@@ -4,10 +4,12 @@
 /* Fills a filesystem from a directory or an archive, for mkfs.mapfs -d. */
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/macros.h"
 #include "fs/fs.h"
 
 /* Copies the tree at `source` (a directory, or a tar or other archive that libarchive reads) into the root directory, with owners, modes, times,
- * hard links, devices, extended attributes and holes. 0, or -errno after *ret_message (to be freed) was set. */
-int mapfs_populate(MapfsFs *fs, const char *source, char **ret_message) MAPFS_MUST_USE;
+ * hard links, devices, extended attributes, access control lists and holes. A file of a directory that is the one of `image` is left out, and
+ * said to be on stderr. 0, or -errno after *ret_message (to be freed) was set. */
+int mapfs_populate(MapfsFs *fs, const char *source, const struct stat *image, char **ret_message) MAPFS_MUST_USE;

@@ -3,6 +3,8 @@
 #include <getopt.h>
 #include <string.h>
 
+#include <glib.h>
+
 #include "control/client.h"
 #include "tools/messages.h"
 #include "tools/tool.h"
@@ -12,7 +14,7 @@ static const char help[] =
     "Usage: mapfs sync MOUNTPOINT\n"
     "Makes all that was changed there durable: a checkpoint. (sync(1) does not reach FUSE mounts.)\n"
     "\n"
-    "      --help             show this help\n";
+    "  -h, --help             show this help\n";
 
 static int sync_run(const char *given) {
     MapfsMountEntry entry;
@@ -20,18 +22,17 @@ static int sync_run(const char *given) {
 
     r = mapfs_mount_lookup_point(given, &entry);
     if (r <= 0) {
-        mapfs_complain(program, "%s: %s", given, r < 0 ? strerror(-r) : "no mapfs is mounted there");
+        g_autofree char *message = mapfs_message_no_mount(given, r);
+        mapfs_complain(program, "%s", message);
         return MAPFS_EXIT_FAILURE;
     }
     r = mapfs_control_sync(entry.point);
+    if (r < 0) {
+        g_autofree char *message = mapfs_message_control(&entry, given, r);
+        mapfs_complain(program, "%s%s", r == -ENOTCONN ? "" : "not everything is durable: ", message);
+    }
     mapfs_mount_entry_clear(&entry);
-    if (r == 0)
-        return MAPFS_EXIT_OK;
-    if (r == -ENOTCONN)
-        mapfs_complain(program, "%s: its daemon has died; remove the mount with: mapfs umount %s", given, given);
-    else
-        mapfs_complain(program, "%s: not everything is durable: %s", given, strerror(-r));
-    return MAPFS_EXIT_FAILURE;
+    return r == 0 ? MAPFS_EXIT_OK : MAPFS_EXIT_FAILURE;
 }
 
 int mapfs_tool_sync(int argc, char **argv) {

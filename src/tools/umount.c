@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,12 +27,14 @@ static const char help[] = "Usage: mapfs umount MOUNTPOINT\n"
                            "Unmounts, and returns when everything is durable and the daemon is gone.\n"
                            "Removes a mount whose daemon has died, too.\n"
                            "\n"
-                           "      --help             show this help\n";
+                           "  -h, --help             show this help\n";
 
 /* How often the lock of the image is looked at when the daemon itself cannot be waited for. */
 #define POLL_MS 10
 /* How often it is asked whether somebody else has the mount. Not at once: a container may just be ending. */
 #define ELSEWHERE_LOOK_S 3
+/* How long the kernel and the daemon's threads may take until the daemon says that it is finishing. */
+#define HELD_LOOK_S 10
 
 /* What is known of a mount before it goes. */
 typedef struct {
@@ -101,15 +104,27 @@ static int fusermount_run(const char *point) {
     if (strstr(messages, "busy"))
         return -EBUSY;
     g_strstrip(messages);
-    mapfs_complain(program, "%s: %s", point, messages);
+    mapfs_complain(program, "%s: %s%s", point, messages,
+                   strstr(messages, "/etc/mtab") ? " (as root: ln -s ../proc/self/mounts /etc/mtab)" : "");
     return -EPERM;
 }
 
 static bool umount_detach(const Umount *umount) {
+    const int64_t owner = mapfs_mount_owner(&umount->entry);
     const char *point = umount->entry.point;
+    g_autofree char *overlay = NULL;
     int r;
 
+    /* The kernel would unmount this, and the daemon would go on without an end for the overlay alone. */
+    if (mapfs_mount_lookup_overlay(point, &overlay) == 1) {
+        mapfs_complain(program, "%s: busy: the overlay at %s has a layer there; unmount that first", point, overlay);
+        return false;
+    }
     r = umount2(point, UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+    if (r == -EPERM && owner >= 0 && owner != (int64_t)geteuid()) {
+        mapfs_complain(program, "%s: mounted by user %" PRId64 ": only they and root may unmount it", point, owner);
+        return false;
+    }
     if (r == -EPERM) {
         r = fusermount_run(point);
         if (r == -EPERM)
@@ -151,6 +166,17 @@ static bool umount_is_elsewhere(const Umount *umount) {
     return true;
 }
 
+/* A daemon that has not begun to finish by now has not been told to: something that no mount table shows has the filesystem still. */
+static bool umount_is_held(const Umount *umount) {
+    if (!umount->is_read_only && mapfs_image_is_leaving(umount->entry.source, umount->offset_bytes) != 0)
+        return false;
+    mapfs_complain(program,
+                   "%s: everything is durable, but the daemon goes on: the kernel keeps the filesystem for something "
+                   "else, such as an overlay on it or a mount namespace that cannot be seen from here",
+                   umount->given);
+    return true;
+}
+
 /* There is no limit as long as it is the disk that takes its time. False after a message. */
 static bool umount_wait(const Umount *umount) {
     MapfsProgress progress;
@@ -166,7 +192,7 @@ static bool umount_wait(const Umount *umount) {
         if (now < next_look)
             continue;
         next_look = now + ELSEWHERE_LOOK_S * G_USEC_PER_SEC;
-        if (umount_is_elsewhere(umount)) {
+        if (umount_is_elsewhere(umount) || (now > start + HELD_LOOK_S * G_USEC_PER_SEC && umount_is_held(umount))) {
             mapfs_progress_clear(&progress);
             return false;
         }
@@ -234,7 +260,8 @@ int mapfs_tool_umount(int argc, char **argv) {
     umount.given = argv[optind];
     r = mapfs_mount_lookup_point(umount.given, &umount.entry);
     if (r <= 0) {
-        mapfs_complain(program, "%s: %s", umount.given, r < 0 ? strerror(-r) : "no mapfs is mounted there");
+        g_autofree char *message = mapfs_message_no_mount(umount.given, r);
+        mapfs_complain(program, "%s", message);
         return MAPFS_EXIT_FAILURE;
     }
     status = umount_run(&umount);

@@ -15,7 +15,7 @@ typedef enum {
 int mapfs_tree_create(MapfsTree *tree) {
     MapfsNodeRef ref = {.generation = tree->running, .level = 0};
     void *node;
-    int r = tree->ops->allocate(tree->store, (MapfsBlock){0}, &ref.address, &node);
+    int r = tree->ops->allocate(tree->store, false, &ref.address, &node);
     if (r < 0)
         return r;
 

@@ -42,6 +42,12 @@ static int cursor_item(const MapfsCursor *cursor, MapfsItem *ret_item) {
     return r < 0 ? r : 1;
 }
 
+static int cursor_damage(const MapfsCursor *cursor) {
+    const struct mapfs_disk_header *header = cursor->path[0].node;
+
+    return mapfs_damage(mapfs_le64_load(header->address), "tree node", "keys are not above those before them");
+}
+
 /* Steps into the next leaf. Its keys must be above `floor`: nodes that are reached twice, as only damage makes them, would else let
  * a walk go on for longer than anybody can wait. */
 static int cursor_cross(MapfsCursor *cursor, MapfsKey floor, MapfsItem *ret_item) {
@@ -53,17 +59,15 @@ static int cursor_cross(MapfsCursor *cursor, MapfsKey floor, MapfsItem *ret_item
     if (r < 0)
         return r;
 
-    if (mapfs_key_compare(item.key, floor) <= 0) {
-        const struct mapfs_disk_header *header = cursor->path[0].node;
-        return mapfs_damage(mapfs_le64_load(header->address), "tree node",
-                            "first key is not above those of the node before");
-    }
+    if (mapfs_key_compare(item.key, floor) <= 0)
+        return cursor_damage(cursor);
     *ret_item = item;
     return 1;
 }
 
 int mapfs_cursor_begin(MapfsCursor *cursor, const MapfsTree *tree, MapfsKey key, MapfsItem *ret_item) {
     MapfsPath path;
+    MapfsItem item;
     int r = mapfs_path_descend(tree, key, &path);
     if (r < 0)
         return r;
@@ -74,20 +78,34 @@ int mapfs_cursor_begin(MapfsCursor *cursor, const MapfsTree *tree, MapfsKey key,
         cursor->path[level].node = path.steps[level].node;
         cursor->path[level].index = (uint16_t)path.steps[level].index;
     }
-    if (path.steps[0].index < path.steps[0].n_items)
-        return cursor_item(cursor, ret_item);
-    return cursor_cross(cursor, key, ret_item);
+    if (path.steps[0].index >= path.steps[0].n_items)
+        return cursor_cross(cursor, key, ret_item);
+    r = cursor_item(cursor, &item);
+    if (r < 0)
+        return r;
+    /* Callers go by it. The bytes of a node that was in order when it was checked may have changed since. */
+    if (mapfs_key_compare(item.key, key) < 0)
+        return cursor_damage(cursor);
+    *ret_item = item;
+    return 1;
 }
 
 int mapfs_cursor_next(MapfsCursor *cursor, MapfsItem *ret_item) {
     unsigned index = cursor->path[0].index, n_items = cursor_n_items(cursor, 0);
 
-    if (index + 1 < n_items) {
-        cursor->path[0].index++;
-        return cursor_item(cursor, ret_item);
-    }
+    MapfsKey floor = mapfs_leaf_key(cursor->path[0].node, MAPFS_MIN(index, MAPFS_LEAF_SLOTS_MAX - 1));
+    MapfsItem item;
+
     if (n_items == 0)
         return 0;
-    return cursor_cross(cursor, mapfs_leaf_key(cursor->path[0].node, MAPFS_MIN(index, MAPFS_LEAF_SLOTS_MAX - 1)),
-                        ret_item);
+    if (index + 1 >= n_items)
+        return cursor_cross(cursor, floor, ret_item);
+    cursor->path[0].index++;
+    int r = cursor_item(cursor, &item);
+    if (r < 0)
+        return r;
+    if (mapfs_key_compare(item.key, floor) <= 0)
+        return cursor_damage(cursor);
+    *ret_item = item;
+    return 1;
 }

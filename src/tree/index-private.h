@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Index nodes: pointers to nodes one level lower. The key of a pointer is a lower bound of what is below it; a new root's first
- * pointer has the lowest key of all, so that this holds for first pointers too. Searches don't depend on it: they take the
- * first pointer for everything below the second. */
+/* Index nodes: pointers to nodes one level lower. The key of a pointer is a lower bound of what is below it, but for the first
+ * pointer, whose key nobody looks at: searches take it for everything below the second. */
 
 #include "tree/node-private.h"
 

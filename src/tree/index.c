@@ -52,8 +52,6 @@ void mapfs_index_insert(void *node, unsigned n_items, unsigned index, const Mapf
 void mapfs_index_remove(void *node, unsigned n_items, unsigned index) {
     struct mapfs_disk_index *target = node;
 
-    if (index == 0 && n_items > 1)
-        index_set_key(target, 1, mapfs_index_key(target, 0));
     memmove(&target->pointers[index], &target->pointers[index + 1],
             (n_items - index - 1) * sizeof(target->pointers[0]));
     mapfs_node_set_n_items(node, n_items - 1);

@@ -24,6 +24,9 @@ static inline MapfsKey mapfs_leaf_key(const void *leaf, unsigned index) {
     return (MapfsKey){mapfs_le64_load(slot->object), mapfs_le64_load(slot->offset), slot->kind};
 }
 
+/* True when a leaf holds entries of one directory and nothing else. */
+bool mapfs_leaf_is_names(const void *leaf, unsigned n_items);
+
 /* Position of the first item with a key >= `key`, up to n_items; *ret_equal tells whether it is equal. */
 unsigned mapfs_leaf_search(const void *leaf, unsigned n_items, MapfsKey key, bool *ret_equal);
 

@@ -15,6 +15,16 @@ static int leaf_damage(const void *leaf, unsigned index) {
     return r < 0 ? r : -EUCLEAN;
 }
 
+bool mapfs_leaf_is_names(const void *leaf, unsigned n_items) {
+    MapfsKey first, last;
+
+    if (n_items == 0)
+        return false;
+    first = mapfs_leaf_key(leaf, 0);
+    last = mapfs_leaf_key(leaf, n_items - 1);
+    return first.object == last.object && first.kind == MAPFS_KIND_DIRENT && last.kind == MAPFS_KIND_DIRENT;
+}
+
 unsigned mapfs_leaf_search(const void *leaf, unsigned n_items, MapfsKey key, bool *ret_equal) {
     const struct mapfs_disk_slot *slots = ((const struct mapfs_disk_leaf *)leaf)->slots;
     unsigned low = 0, high = n_items;
@@ -291,6 +301,14 @@ int mapfs_leaf_join(void *target, MapfsNodeItems left, MapfsNodeItems right) {
         mapfs_key_compare(mapfs_leaf_key(&copies[0], left.n_items - 1), mapfs_leaf_key(&copies[1], 0)) >= 0)
         return mapfs_damage(mapfs_le64_load(copies[1].header.address), "tree node",
                             "first key is not above those of the node before");
+
+    /* The caller has seen that they fit, before they were copied. */
+    unsigned used = slots_end(left.n_items + right.n_items);
+    for (unsigned side = 0; side < 2; side++)
+        used += MAPFS_BLOCK_SIZE - (n_items[side] ? mapfs_le16_load(copies[side].slots[n_items[side] - 1].value_offset)
+                                                  : MAPFS_BLOCK_SIZE);
+    if (used > MAPFS_BLOCK_SIZE)
+        return leaf_damage(right.node, 0);
 
     unsigned start = MAPFS_BLOCK_SIZE, n = 0;
     for (unsigned side = 0; side < 2; side++) {

@@ -10,7 +10,7 @@
 typedef struct {
     MapfsNodeRef ref;
     const void *node;
-    void *writable;   /* once mapfs_path_make_writable() was here; `node` is not to be used any more then */
+    void *writable;   /* once mapfs_path_make_writable() was here; `node` is what it was before, to be read at most */
     unsigned n_items; /* kept up to date by whoever changes the node */
     unsigned index;   /* in an index node the pointer that was followed, in a leaf the item's place */
 } MapfsPathStep;

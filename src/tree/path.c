@@ -36,7 +36,8 @@ static int step_copy(MapfsTree *tree, MapfsPathStep *step) {
         if (r < 0)
             return r;
     }
-    int r = tree->ops->allocate(tree->store, step->ref.address, &ref.address, &step->writable);
+    const bool names = ref.level == 0 && mapfs_leaf_is_names(step->node, step->n_items);
+    int r = tree->ops->allocate(tree->store, names, &ref.address, &step->writable);
     if (r < 0)
         return r;
     mapfs_node_copy(step->writable, step->node);

@@ -36,9 +36,9 @@ static int split_allocate(MapfsTree *tree, const MapfsPath *path, SplitNodes *re
     ret_split->n_nodes = 0;
     while (ret_split->n_nodes < n_nodes) {
         unsigned level = ret_split->n_nodes;
-        MapfsBlock near = path->steps[MAPFS_MIN(level, path->root_level)].ref.address;
+        const bool names = level == 0 && mapfs_leaf_is_names(path->steps[0].node, path->steps[0].n_items);
         MapfsNodeRef ref = {.generation = tree->running, .level = (uint8_t)level};
-        int r = tree->ops->allocate(tree->store, near, &ref.address, &ret_split->nodes[level].node);
+        int r = tree->ops->allocate(tree->store, names, &ref.address, &ret_split->nodes[level].node);
         if (r < 0) {
             split_release(tree, ret_split);
             return r;
@@ -53,8 +53,7 @@ static int split_allocate(MapfsTree *tree, const MapfsPath *path, SplitNodes *re
 static void split_grow(MapfsTree *tree, const SplitNodes *split, const MapfsIndexPointer *right) {
     MapfsNodeRef ref = split->nodes[split->n_nodes - 1].ref;
     void *node = split->nodes[split->n_nodes - 1].node;
-    /* The lowest key of all, so that the first pointer's key is a lower bound like any other. */
-    MapfsIndexPointer left = {.key = {0}, .address = tree->root.address, .generation = tree->root.generation};
+    MapfsIndexPointer left = {.address = tree->root.address, .generation = tree->root.generation};
 
     mapfs_node_init(node, ref);
     mapfs_index_insert(node, 0, 0, &left);

@@ -22,8 +22,9 @@ typedef struct {
     int (*read)(void *store, MapfsNodeRef ref, const void **ret_node);
     /* The same bytes writable; only asked for nodes of the running generation. Never fails. */
     void *(*writable)(void *store, MapfsBlock address);
-    /* A new block near `near` (a hint, 0 for none); its bytes are undefined. -ENOSPC. */
-    int (*allocate)(void *store, MapfsBlock near, MapfsBlock *ret_address, void **ret_node);
+    /* A new block; its bytes are undefined. `names` (a hint): for a leaf of directory entries alone, to be put beside others of its kind,
+     * since a listing reads them in a row. -ENOSPC. */
+    int (*allocate)(void *store, bool names, MapfsBlock *ret_address, void **ret_node);
     /* The node is no longer part of the tree: one that was read, or one that was allocated for a change that then failed. Never
      * fails. A tree that is damaged so that two pointers lead to one node may release it twice: the store must bear that. */
     void (*release)(void *store, MapfsNodeRef ref);
@@ -63,6 +64,11 @@ int mapfs_tree_lookup(const MapfsTree *tree, MapfsKey key, MapfsItem *ret_item) 
 int mapfs_tree_lookup_ge(const MapfsTree *tree, MapfsKey key, MapfsItem *ret_item) MAPFS_MUST_USE;
 int mapfs_tree_lookup_le(const MapfsTree *tree, MapfsKey key, MapfsItem *ret_item) MAPFS_MUST_USE;
 
+/* The leaves, in rising order, from that of `first` on, of which the first ones can hold items up to `last`: how many, up to n_max (at least 1); or
+ * -errno. It ends early where an index node cannot be read. The leaves themselves are not looked at. */
+int mapfs_tree_leaves(const MapfsTree *tree, MapfsKey first, MapfsKey last, MapfsNodeRef *ret_refs,
+                      unsigned n_max) MAPFS_MUST_USE;
+
 /* Walks items in rising order from the first key >= `key`: 1 and the item, 0 at the end, or -errno. Each level's child is strictly
  * one level lower, so that no damage makes it loop. */
 int mapfs_cursor_begin(MapfsCursor *cursor, const MapfsTree *tree, MapfsKey key, MapfsItem *ret_item) MAPFS_MUST_USE;
@@ -86,3 +92,10 @@ int mapfs_tree_remove(MapfsTree *tree, MapfsKey key) MAPFS_MUST_USE;
 /* The most blocks that one insert, replace, put or remove can allocate on this tree: every level copied and split, and a new root.
  * Joins allocate nothing. */
 unsigned mapfs_tree_change_blocks_max(const MapfsTree *tree);
+
+/* The most blocks that changes of items between two keys can allocate together, in rising order of the keys and each key once: up to n_puts (at most
+ * MAPFS_TREE_PUTS_MAX) inserts or replacements, and after them any number of removals. Every node on the ways there is copied once, however many
+ * items it holds; each put may split a leaf. 0 or -errno. */
+#define MAPFS_TREE_PUTS_MAX 48u
+int mapfs_tree_range_blocks_max(const MapfsTree *tree, MapfsKey first, MapfsKey last, unsigned n_puts,
+                                unsigned *ret_n_blocks) MAPFS_MUST_USE;

@@ -16,18 +16,16 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "format/node.h"
 #include "format/superblock.h"
 #include "format/time.h"
 #include "txn/runs-private.h"
 #include "txn/store-private.h"
 
-/* How many checkpoints may follow the last change to bring back what it freed. */
-#define SETTLE_CHECKPOINTS 2u
-/* Fewer pending blocks are not worth a checkpoint: 1 MiB. */
-#define SETTLE_BLOCKS 256u
-/* A checkpoint of up to 1 MiB goes under one flush: a mount after a crash reads as much. */
-#define ONE_FLUSH_BLOCKS 256u
+/* A checkpoint of up to 2 MiB goes under one flush, of a small image up to a quarter of it: a mount after a crash reads as much. Beside a stream
+ * (behind.c) most are smaller. */
+#define ONE_FLUSH_BLOCKS 512u
 
 static int freeze(MapfsStore *store, StoreFrozen *ret_frozen) {
     uint64_t n_claimed;
@@ -77,19 +75,20 @@ static int sync_runs(MapfsStore *store, const GArray *runs) {
 /* Lists the runs in the superblock, with a checksum of what they hold, if there are few enough of them. */
 static bool list_written(MapfsStore *store, const GArray *runs) {
     struct mapfs_disk_superblock *superblock = &store->superblock;
+    guint n_runs = runs->len - (MAPFS_MUTANT("unlisted-run") && runs->len > 1);
     uint64_t n_blocks = 0;
 
     for (guint i = 0; i < runs->len; i++)
         n_blocks += g_array_index(runs, MapfsRun, i).n_blocks;
-    if (runs->len > MAPFS_WRITTEN_RUNS_MAX || n_blocks > ONE_FLUSH_BLOCKS)
+    if (runs->len > MAPFS_WRITTEN_RUNS_MAX || n_blocks > MAPFS_MIN(ONE_FLUSH_BLOCKS, store->n_blocks / 4))
         return false;
-    for (guint i = 0; i < runs->len; i++) {
+    for (guint i = 0; i < n_runs; i++) {
         MapfsRun run = g_array_index(runs, MapfsRun, i);
 
         superblock->written[i].block = mapfs_le64_store(run.start.n);
         superblock->written[i].n_blocks = mapfs_le32_store((uint32_t)run.n_blocks);
     }
-    superblock->n_written = mapfs_le32_store(runs->len);
+    superblock->n_written = mapfs_le32_store(n_runs);
     superblock->written_checksum = mapfs_le64_store(mapfs_superblock_written_checksum(superblock, store->image->base));
     return true;
 }
@@ -112,6 +111,7 @@ static uint64_t write_time(const MapfsStore *store) {
 static void fill_superblock(MapfsStore *store, const StoreFrozen *frozen) {
     struct mapfs_disk_superblock *superblock = &store->superblock;
     uint64_t flags = mapfs_le64_load(superblock->flags) & ~MAPFS_SUPERBLOCK_CLEAN;
+    uint64_t n_inodes = MAPFS_MUTANT("running-count") ? STORE_LOAD(store->n_inodes) : frozen->n_inodes;
 
     superblock->generation = mapfs_le64_store(frozen->generation.n);
     superblock->epoch = mapfs_le64_store(frozen->epoch.n);
@@ -120,15 +120,22 @@ static void fill_superblock(MapfsStore *store, const StoreFrozen *frozen) {
     superblock->root_generation = mapfs_le64_store(frozen->root.generation.n);
     superblock->root_level = mapfs_le32_store(frozen->root.level);
     superblock->next_ino = mapfs_le64_store(frozen->next_ino);
-    superblock->n_inodes = mapfs_le64_store(frozen->n_inodes);
+    superblock->feature_incompat = mapfs_le64_store(frozen->incompat);
+    superblock->n_inodes = mapfs_le64_store(n_inodes);
     superblock->n_free_blocks = mapfs_le64_store(frozen->n_free);
     superblock->n_pending_blocks = mapfs_le64_store(frozen->n_pending);
     superblock->write_time = mapfs_le64_store(write_time(store));
     superblock->flags = mapfs_le64_store(flags | (frozen->clean ? MAPFS_SUPERBLOCK_CLEAN : 0));
 }
 
-/* Stores the superblock into its slot, which is not synced yet. */
+/* Stores the superblock into its slot, which is not synced yet. An error by now may have spoiled what it would name: a page that was lost, a change
+ * that broke off half-way. Later ones cannot; and what is stored here the kernel may write at any time. */
 static int store_superblock(MapfsStore *store, MapfsRun slot) {
+    int r;
+
+    r = mapfs_image_error(store->image);
+    if (r < 0)
+        return r;
     mapfs_superblock_seal(&store->superblock);
     /* Counters that a damaged image has made impossible must not cost the slot: no mount would take it. */
     if (mapfs_superblock_judge(&store->superblock) != MAPFS_SUPERBLOCK_VALID)
@@ -138,13 +145,9 @@ static int store_superblock(MapfsStore *store, MapfsRun slot) {
 }
 
 static int sync_slot(MapfsStore *store, MapfsRun slot) {
-#ifdef MAPFS_MUTANT_SKIP_SUPERBLOCK_SYNC
-    (void)store;
-    (void)slot;
-    return 0;
-#else
+    if (MAPFS_MUTANT("skip-superblock-sync"))
+        return 0;
     return mapfs_image_sync(store->image, MAPFS_SYNC_META, &slot, 1);
-#endif
 }
 
 /* Blocks and superblock together, under one flush. */
@@ -154,35 +157,27 @@ static int publish_together(MapfsStore *store, GArray *runs, MapfsRun slot) {
     r = store_superblock(store, slot);
     if (r < 0)
         return r;
-#ifndef MAPFS_MUTANT_SKIP_SUPERBLOCK_SYNC
-    g_array_append_val(runs, slot);
-#endif
+    if (!MAPFS_MUTANT("skip-superblock-sync"))
+        g_array_append_val(runs, slot);
     return sync_runs(store, runs);
 }
 
 /* The superblock only when the blocks are durable. */
 static int publish_after(MapfsStore *store, const GArray *runs, MapfsRun slot) {
-    int r;
+    bool unsynced = MAPFS_MUTANT("skip-data-sync"), late = MAPFS_MUTANT("publish-first");
+    int r = 0;
 
-#if defined(MAPFS_MUTANT_PUBLISH_FIRST)
-    r = store_superblock(store, slot);
-    if (r == 0)
-        r = sync_slot(store, slot);
-    return r < 0 ? r : sync_runs(store, runs);
-#elif defined(MAPFS_MUTANT_SKIP_DATA_SYNC)
-    (void)runs;
-    r = store_superblock(store, slot);
-    return r < 0 ? r : sync_slot(store, slot);
-#else
-    r = sync_runs(store, runs);
+    if (!unsynced && !late)
+        r = sync_runs(store, runs);
     if (r == 0)
         r = store_superblock(store, slot);
-    return r < 0 ? r : sync_slot(store, slot);
-#endif
+    if (r == 0)
+        r = sync_slot(store, slot);
+    return r == 0 && late ? sync_runs(store, runs) : r;
 }
 
 static int write_and_publish(MapfsStore *store, const StoreFrozen *frozen) {
-    MapfsRun slot = {{frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
+    MapfsRun slot = {{MAPFS_MUTANT("one-slot") ? 0 : frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
     g_autoptr(GArray) runs = written_runs(frozen);
 
     seal(store, frozen);
@@ -202,7 +197,6 @@ int mapfs_store_checkpoint(MapfsStore *store, bool clean) {
     r = mapfs_store_error(store);
     if (r < 0)
         return r;
-    STORE_SET(store->n_unwritten, 0);
     r = freeze(store, &frozen);
     if (r < 0)
         return r;
@@ -215,6 +209,7 @@ int mapfs_store_checkpoint(MapfsStore *store, bool clean) {
         return r;
     }
     STORE_SET(store->durable, frozen.generation.n);
+    STORE_SET(store->durable_epoch, frozen.epoch.n);
     STORE_ADD(store->n_checkpoints, 1);
     store->n_settle = changed ? SETTLE_CHECKPOINTS : store->n_settle - MAPFS_MIN(store->n_settle, 1u);
     return 0;
@@ -234,7 +229,7 @@ static int checkpoint_and_release(MapfsStore *store, bool clean) {
     return mapfs_store_release_pending(store);
 }
 
-int mapfs_store_sync(MapfsStore *store) {
+int mapfs_store_sync_changes(MapfsStore *store) {
     bool changed = STORE_LOAD(store->changed);
     /* Read after `changed`: when that was false, all changes lie before the running generation. */
     uint64_t wanted = STORE_LOAD(store->running) - (changed ? 0 : 1);
@@ -248,6 +243,15 @@ int mapfs_store_sync(MapfsStore *store) {
     else
         r = mapfs_store_error(store);
     pthread_mutex_unlock(&store->checkpoint_mutex);
+    return r;
+}
+
+int mapfs_store_sync(MapfsStore *store) {
+    int r;
+
+    mapfs_store_pace_sync(store, true);
+    r = mapfs_store_sync_changes(store);
+    mapfs_store_pace_sync(store, false);
     return r;
 }
 
@@ -270,20 +274,20 @@ static int make_room(MapfsStore *store) {
 }
 
 int mapfs_store_make_room(MapfsStore *store) {
-    uint64_t n_freed;
+    uint64_t n_ended;
     int r = 0;
 
     if (store->options.read_only)
         return -EROFS;
     pthread_mutex_lock(&store->checkpoint_mutex);
-    n_freed = STORE_LOAD(store->n_freed_ever);
+    n_ended = STORE_LOAD(store->n_ended);
     /* When nothing has changed since it last found nothing more, it will not find more now: this ends retries. */
-    if (n_freed != store->room_mark || STORE_LOAD(store->changed))
+    if (n_ended != store->room_mark || STORE_LOAD(store->changed))
         r = make_room(store);
     else
         r = mapfs_store_error(store);
     /* Unless a reader keeps blocks back: its end changes nothing, and brings them. */
-    store->room_mark = mapfs_store_oldest_reader(store) < STORE_LOAD(store->durable) ? UINT64_MAX : n_freed;
+    store->room_mark = mapfs_store_oldest_reader(store) < STORE_LOAD(store->durable) ? UINT64_MAX : n_ended;
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;
 }
@@ -306,10 +310,23 @@ int mapfs_store_checkpoint_interval(MapfsStore *store) {
     int r = 0;
 
     if (STORE_LOAD(store->changed))
-        return mapfs_store_sync(store);
+        return mapfs_store_sync_changes(store);
     pthread_mutex_lock(&store->checkpoint_mutex);
     if (store->n_settle > 0 && STORE_LOAD(store->n_pending) >= SETTLE_BLOCKS)
         r = checkpoint_and_release(store, false);
     pthread_mutex_unlock(&store->checkpoint_mutex);
     return r;
+}
+
+int mapfs_store_set_label(MapfsStore *store, const char *label, size_t len) {
+    if (len > sizeof(store->superblock.label))
+        return -EINVAL;
+    if (store->options.read_only)
+        return -EROFS;
+    pthread_mutex_lock(&store->checkpoint_mutex);
+    memset(store->superblock.label, 0, sizeof(store->superblock.label));
+    memcpy(store->superblock.label, label, len);
+    STORE_SET(store->changed, true);
+    pthread_mutex_unlock(&store->checkpoint_mutex);
+    return mapfs_store_sync(store);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mutant.h"
 #include "format/items.h"
 #include "format/node.h"
 #include "txn/runs-private.h"
@@ -17,6 +18,8 @@
 
 /* An ordinary cut needs three or four. */
 #define CUT_ROUNDS_MAX 64u
+/* A run of a pending free counts its blocks in 32 bits. */
+#define PENDING_RUN_BLOCKS_MAX (UINT64_C(1) << 31)
 
 static int cut_pending_item(MapfsStore *store, const MapfsRun *runs, guint n_runs) {
     struct mapfs_disk_pending_run value[MAPFS_PENDING_RUNS_MAX];
@@ -44,6 +47,11 @@ static int cut_pending(MapfsStore *store) {
         return 0;
     if (mapfs_store_runs_join(freed) > 0)
         return mapfs_damage(0, "image", "the same block was freed twice");
+    mapfs_store_runs_split(freed, PENDING_RUN_BLOCKS_MAX);
+    for (guint i = 0; i < freed->len && MAPFS_MUTANT("early-discard") && store->options.discard; i++)
+        (void)mapfs_image_discard(store->image, g_array_index(freed, MapfsRun, i)); /* wrong in any case */
+    if (MAPFS_MUTANT("lost-free"))
+        g_array_set_size(freed, freed->len - 1);
     for (guint i = 0; i < freed->len && r == 0; i += n_runs) {
         n_runs = MAPFS_MIN(freed->len - i, MAPFS_PENDING_RUNS_MAX);
         r = cut_pending_item(store, &g_array_index(freed, MapfsRun, i), n_runs);
@@ -63,7 +71,7 @@ static int cut_bitmaps(MapfsStore *store) {
 
         if (group.bitmap.address.n != 0 && group.bitmap.generation.n == running.n)
             continue;
-        r = mapfs_store_node_allocate(store, &address, &bitmap);
+        r = mapfs_store_node_allocate(store, MAPFS_PLACE_NODES, &address, &bitmap);
         if (r < 0)
             return r;
         if (group.bitmap.address.n != 0)
@@ -135,18 +143,6 @@ static void cut_store_bitmaps(MapfsStore *store) {
     }
 }
 
-/* The list of what data was stored into: write-behind may be looking at it. */
-static GArray *cut_data(MapfsStore *store) {
-    GArray *data;
-
-    pthread_mutex_lock(&store->data_mutex);
-    data = store->data;
-    store->data = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
-    store->n_behind = 0;
-    pthread_mutex_unlock(&store->data_mutex);
-    return data;
-}
-
 int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
     MapfsSpaceStatus space;
     int r;
@@ -169,8 +165,9 @@ int mapfs_store_cut(MapfsStore *store, StoreFrozen *ret_frozen) {
         .n_inodes = STORE_LOAD(store->n_inodes),
         .n_free = space.n_free,
         .n_pending = STORE_LOAD(store->n_pending),
+        .incompat = store->incompat,
         .born = g_steal_pointer(&store->born),
-        .data = cut_data(store),
+        .data = mapfs_store_data_take(store),
     };
     store->born = g_array_new(FALSE, FALSE, sizeof(MapfsBlock));
     STORE_SET(store->n_born, 0);

@@ -8,13 +8,12 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/mutant.h"
 #include "format/items.h"
 #include "txn/store-private.h"
 
 /* Items given back in one transaction. */
 #define RELEASE_ITEMS 16u
-/* Shorter runs are kept on the host: a hole costs more, when it is filled again, than the block. */
-#define DISCARD_BLOCKS_MIN 16u
 
 typedef struct {
     MapfsKey key;
@@ -23,12 +22,11 @@ typedef struct {
 } PendingItem;
 
 static uint64_t releasable_before(const MapfsStore *store) {
-#ifdef MAPFS_MUTANT_EARLY_REUSE
-    uint64_t limit = STORE_LOAD(store->durable) + 1;
-#else
-    uint64_t limit = STORE_LOAD(store->durable);
-#endif
-    return MAPFS_MIN(limit, mapfs_store_oldest_reader(store));
+    uint64_t limit = STORE_LOAD(store->durable), oldest_reader = mapfs_store_oldest_reader(store);
+
+    if (MAPFS_MUTANT("early-reuse"))
+        limit++;
+    return MAPFS_MUTANT("ignore-readers") ? limit : MAPFS_MIN(limit, oldest_reader);
 }
 
 static int pending_load(const MapfsItem *item, PendingItem *ret_pending) {
@@ -67,16 +65,6 @@ static int pending_collect(MapfsStore *store, PendingItem *items) {
     }
     mapfs_store_read_unlock(store);
     return r < 0 ? r : n;
-}
-
-static void pending_discard(MapfsStore *store, const PendingItem *item) {
-    uint64_t n_keep = mapfs_store_cut_blocks(store) + store->n_reserve;
-
-    for (unsigned i = 0; i < item->n_runs; i++) {
-        if (item->runs[i].n_blocks >= DISCARD_BLOCKS_MIN && item->runs[i].start.n >= store->first_usable &&
-            mapfs_run_fits(item->runs[i], store->n_blocks))
-            mapfs_space_discard(store->space, item->runs[i], n_keep);
-    }
 }
 
 static int pending_give_back(MapfsStore *store, const PendingItem *item) {
@@ -124,8 +112,6 @@ static int release_all(MapfsStore *store) {
         n = pending_collect(store, items);
         if (n <= 0)
             return n;
-        for (int i = 0; i < n && store->options.discard; i++)
-            pending_discard(store, &items[i]);
         r = pending_apply(store, items, (unsigned)n);
         if (r < 0)
             return r;
@@ -137,6 +123,9 @@ int mapfs_store_release_pending(MapfsStore *store) {
 
     pthread_mutex_lock(&store->release_mutex);
     r = release_all(store);
+    /* The thread for it comes later; without it nobody would. */
+    if (r == 0 && !store->threads_run)
+        mapfs_store_trim_noted(store);
     pthread_mutex_unlock(&store->release_mutex);
     /* Without room now there will be some later; the items stay. */
     return r == -ENOSPC ? 0 : r;

@@ -31,6 +31,18 @@ uint64_t mapfs_store_runs_join(GArray *runs) {
     return n_twice;
 }
 
+void mapfs_store_runs_split(GArray *runs, uint64_t n_max) {
+    for (guint i = 0; i < runs->len; i++) {
+        MapfsRun *run = &g_array_index(runs, MapfsRun, i);
+        MapfsRun rest = {{run->start.n + n_max}, run->n_blocks > n_max ? run->n_blocks - n_max : 0};
+
+        if (rest.n_blocks == 0)
+            continue;
+        run->n_blocks = n_max;
+        g_array_insert_val(runs, i + 1, rest);
+    }
+}
+
 void mapfs_store_runs_subtract(GArray *runs, MapfsRun run) {
     uint64_t run_end = run.start.n + run.n_blocks;
     guint n = runs->len;

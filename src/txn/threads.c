@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The store's own threads: one makes checkpoints at the interval's end, or earlier when an epoch has grown large, and begins write-out of
- * streamed data; the other gives pending frees back. Errors are sticky in the image: whoever changes or syncs next meets them. */
+/* The store's own threads: one makes checkpoints at the interval's end, or earlier when an epoch has grown large; one gives pending frees back,
+ * and later the host its blocks; one writes out streamed data (behind.c). Errors are sticky in the image: whoever changes or syncs next meets them. */
 
 #include <errno.h>
 #include <time.h>
@@ -25,21 +25,6 @@ void mapfs_store_kick_release(MapfsStore *store) {
     store->kick_release = true;
     pthread_cond_broadcast(&store->thread_cond);
     pthread_mutex_unlock(&store->thread_mutex);
-}
-
-/* Begins write-out of what was stored since the last time, so that a later sync finds little left. */
-static void write_behind(MapfsStore *store) {
-    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(MapfsRun));
-
-    STORE_SET(store->n_unwritten, 0);
-    pthread_mutex_lock(&store->data_mutex);
-    for (guint i = store->n_behind; i < store->data->len; i++)
-        g_array_append_val(runs, g_array_index(store->data, MapfsRun, i));
-    /* The last run may still grow. */
-    store->n_behind = store->data->len > 0 ? store->data->len - 1 : 0;
-    pthread_mutex_unlock(&store->data_mutex);
-    for (guint i = 0; i < runs->len; i++)
-        mapfs_image_start_write(store->image, g_array_index(runs, MapfsRun, i));
 }
 
 static struct timespec deadline_after(unsigned seconds) {
@@ -79,27 +64,44 @@ static void *checkpoint_main(void *user) {
 
         if (wake == WAKE_STOP)
             return NULL;
-        if (wake == WAKE_KICK && !mapfs_store_epoch_full(store)) {
-            write_behind(store);
-            continue;
-        }
+        if (wake == WAKE_KICK && !mapfs_store_epoch_full(store))
+            continue; /* a sync was quicker */
         (void)mapfs_store_checkpoint_interval(store);
         deadline = deadline_after(seconds);
     }
 }
 
+/* Waits for a kick, the stop, or the time of the next trim: true then. With thread_mutex. */
+static bool release_wait(MapfsStore *store) {
+    struct timespec deadline = {.tv_sec = (time_t)(store->trim_at / NS_PER_SECOND),
+                                .tv_nsec = (long)(store->trim_at % NS_PER_SECOND)};
+
+    if (store->trim_at != UINT64_MAX)
+        return pthread_cond_timedwait(&store->thread_cond, &store->thread_mutex, &deadline) == ETIMEDOUT;
+    pthread_cond_wait(&store->thread_cond, &store->thread_mutex);
+    return false;
+}
+
 static void *release_main(void *user) {
     MapfsStore *store = user;
+    bool trim = false;
 
     pthread_mutex_lock(&store->thread_mutex);
     while (!store->stop) {
-        if (!store->kick_release) {
-            pthread_cond_wait(&store->thread_cond, &store->thread_mutex);
+        if (!store->kick_release && !trim) {
+            trim = release_wait(store);
             continue;
         }
+        trim = trim && !store->kick_release;
         store->kick_release = false;
         pthread_mutex_unlock(&store->thread_mutex);
-        (void)mapfs_store_release_pending(store);
+        if (trim) {
+            mapfs_store_trim_step(store);
+        } else {
+            (void)mapfs_store_release_pending(store);
+            mapfs_store_trim_expect(store);
+        }
+        trim = false;
         pthread_mutex_lock(&store->thread_mutex);
     }
     pthread_mutex_unlock(&store->thread_mutex);
@@ -111,8 +113,16 @@ int mapfs_store_threads_start(MapfsStore *store) {
 
     /* Before the first of them can look. */
     store->threads_run = true;
+    store->trim_at = store->trim_ripen_at = UINT64_MAX;
+    mapfs_store_trim_expect(store);
+    r = mapfs_store_behind_start(store);
+    if (r < 0) {
+        store->threads_run = false;
+        return r;
+    }
     r = mapfs_thread_start(&store->checkpoint_thread, checkpoint_main, store);
     if (r < 0) {
+        mapfs_store_behind_stop(store);
         store->threads_run = false;
         return r;
     }
@@ -134,5 +144,6 @@ void mapfs_store_threads_stop(MapfsStore *store) {
     (void)pthread_join(store->checkpoint_thread, NULL);
     if (!pthread_equal(store->release_thread, store->checkpoint_thread))
         (void)pthread_join(store->release_thread, NULL);
+    mapfs_store_behind_stop(store);
     store->threads_run = false;
 }

@@ -6,16 +6,12 @@
 
 #include <errno.h>
 
-#include "txn/runs-private.h"
+#include "base/error.h"
 #include "txn/store-private.h"
 
 /* Below this many dirty nodes a checkpoint is not made early, however small the image. */
 #define DIRTY_NODES_MIN 8u
 #define DIRTY_NODES_MAX 65536u
-/* Write-behind begins when this much data waits. */
-#define WRITE_BEHIND_BYTES (UINT64_C(8) << 20)
-/* A list of stored runs this long is sorted and joined. */
-#define DATA_RUNS_MAX 8192u
 
 /* --- the gate --- */
 
@@ -52,13 +48,19 @@ void mapfs_store_gate_open(MapfsStore *store) {
 
 /* --- begin and end --- */
 
+/* At least so many lie in a leaf on average: a block has room for 84, and neighbours that run low are joined. */
+#define SUMMARIES_PER_LEAF 20u
+
 uint64_t mapfs_store_cut_blocks(MapfsStore *store) {
     MapfsSpaceStatus space;
     uint64_t levels = STORE_LOAD(store->level) + 1;
 
     mapfs_space_status(store->space, &space);
-    /* A bitmap and its share of a summary leaf for each group, the leaves of pending frees, and the ways down to both ends. */
-    return space.n_dirty_groups + space.n_dirty_groups / 32 + STORE_LOAD(store->n_freed) / 128 + 4 * levels + 8;
+    /* A bitmap for each group; the leaves of summaries, each of which may hold a single one of them; the leaves of pending frees, and the ways down to both
+     * ends. */
+    return space.n_dirty_groups +
+           MAPFS_MIN(space.n_dirty_groups, store->n_blocks / MAPFS_GROUP_BLOCKS / SUMMARIES_PER_LEAF + 1) +
+           STORE_LOAD(store->n_freed) / 128 + 4 * levels + 8;
 }
 
 /* How many nodes an epoch may dirty: what it frees comes back only two checkpoints later. */
@@ -87,7 +89,7 @@ static int throttle(MapfsStore *store) {
         mapfs_store_kick_checkpoint(store);
         return 0;
     }
-    return mapfs_store_sync(store);
+    return mapfs_store_sync_changes(store);
 }
 
 /* Blocks that so many changes can take. After the first the root is copied and split: a further one, however far away, has only the levels below
@@ -114,12 +116,21 @@ static uint64_t user_keep(const MapfsStore *store, MapfsTxnKind kind) {
     }
 }
 
-static int begin_claim(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *txn) {
+/* What is to be claimed: for changes here and there, and blocks that were counted one by one. */
+typedef struct {
+    unsigned n_changes, n_blocks;
+} Claim;
+
+static int begin_claim(MapfsStore *store, uint64_t n_keep, Claim claim, MapfsTxn *txn) {
     uint64_t keep = mapfs_store_cut_blocks(store) + n_keep;
-    unsigned n_claimed = claim_blocks(store, n_changes);
+    unsigned n_claimed = claim_blocks(store, claim.n_changes) + claim.n_blocks;
     int r;
 
-    r = mapfs_space_claim(store->space, n_claimed, keep);
+    /* Claims are the most that could be needed, and most of it is given back. Who has begun a transaction begins no other, so nobody waits here for
+     * himself. */
+    do
+        r = mapfs_space_claim(store->space, n_claimed, keep);
+    while (r == -ENOSPC && mapfs_space_wait_claims(store->space, n_claimed + keep));
     if (r < 0)
         return r;
     *txn = (MapfsTxn){.store = store,
@@ -130,24 +141,29 @@ static int begin_claim(MapfsStore *store, uint64_t n_keep, unsigned n_changes, M
     return 0;
 }
 
-static int begin(MapfsStore *store, uint64_t n_keep, unsigned n_changes, MapfsTxn *ret_txn) {
+static int begin(MapfsStore *store, uint64_t n_keep, Claim claim, MapfsTxn *ret_txn) {
     int r;
 
     r = mapfs_store_error(store);
     if (r < 0)
         return r;
     gate_enter(store);
-    r = begin_claim(store, n_keep, n_changes, ret_txn);
+    r = begin_claim(store, n_keep, claim, ret_txn);
     if (r < 0)
         gate_leave(store);
     return r;
 }
 
 int mapfs_store_begin(MapfsStore *store, unsigned n_changes, MapfsTxn *ret_txn) {
-    return begin(store, 0, n_changes, ret_txn);
+    return begin(store, 0, (Claim){n_changes, 0}, ret_txn);
 }
 
 int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, MapfsTxn *ret_txn) {
+    return mapfs_txn_begin_more(store, kind, n_changes, 0, ret_txn);
+}
+
+int mapfs_txn_begin_more(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, unsigned n_blocks,
+                         MapfsTxn *ret_txn) {
     int r;
 
     r = mapfs_store_error(store);
@@ -156,7 +172,7 @@ int mapfs_txn_begin(MapfsStore *store, MapfsTxnKind kind, unsigned n_changes, Ma
     r = throttle(store);
     if (r < 0)
         return r;
-    r = begin(store, user_keep(store, kind), n_changes, ret_txn);
+    r = begin(store, user_keep(store, kind), (Claim){n_changes, n_blocks}, ret_txn);
     if (r < 0)
         return r;
     ret_txn->kind = kind;
@@ -173,13 +189,15 @@ void mapfs_txn_end(MapfsTxn *txn) {
     MapfsStore *store = txn->store;
 
     if (txn->locked) {
-        if (txn->of_user && txn->kind == MAPFS_TXN_FREES)
-            STORE_ADD(store->n_freed_ever, 1);
+        if (txn->of_user)
+            STORE_ADD(store->n_ended, 1);
         STORE_SET(store->level, store->tree.root.level);
         txn->locked = false;
         pthread_rwlock_unlock(&store->tree_lock);
     }
     mapfs_space_unclaim(store->space, txn->n_claimed);
+    if (txn->has_stored)
+        mapfs_store_data_ready(store);
     gate_leave(store);
 }
 
@@ -193,35 +211,21 @@ int mapfs_txn_allocate(MapfsTxn *txn, MapfsGoal goal, uint64_t n_blocks, MapfsRu
     return mapfs_space_allocate(txn->store->space, &wish, ret_run);
 }
 
-void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run) {
-    MapfsStore *store = txn->store;
-    int r;
-
-    /* The checkpoint must not promise what they hold: they may be handed out again while it counts. */
-    pthread_mutex_lock(&store->data_mutex);
-    mapfs_store_runs_subtract(store->data, run);
-    store->n_behind = 0;
-    pthread_mutex_unlock(&store->data_mutex);
-    r = mapfs_space_release(store->space, run);
-    (void)r; /* nothing has ever referred to them; that they are taken is known, so it cannot fail */
+int mapfs_txn_fill(MapfsTxn *txn, MapfsRun run) {
+    return mapfs_space_back(txn->store->space, run);
 }
 
-static void note_data(MapfsStore *store, MapfsRun run) {
-    MapfsRun *last;
+void mapfs_txn_forget(MapfsTxn *txn, MapfsRun run) {
+    /* The checkpoint must not promise what they hold: they may be stored into again while it counts. */
+    mapfs_store_data_forget(txn->store, run);
+}
 
-    pthread_mutex_lock(&store->data_mutex);
-    last = store->data->len > 0 ? &g_array_index(store->data, MapfsRun, store->data->len - 1) : NULL;
-    if (last && run.start.n >= last->start.n && run.start.n <= last->start.n + last->n_blocks)
-        last->n_blocks = MAPFS_MAX(last->start.n + last->n_blocks, run.start.n + run.n_blocks) - last->start.n;
-    else
-        g_array_append_val(store->data, run);
-    if (store->data->len > DATA_RUNS_MAX && (store->data->len & (store->data->len - 1)) == 0) {
-        (void)mapfs_store_runs_join(store->data); /* the same block may well be stored into twice */
-        store->n_behind = 0;
-    }
-    pthread_mutex_unlock(&store->data_mutex);
-    if (STORE_ADD(store->n_unwritten, run.n_blocks * MAPFS_BLOCK_SIZE) >= WRITE_BEHIND_BYTES && store->threads_run)
-        mapfs_store_kick_checkpoint(store);
+void mapfs_txn_cancel(MapfsTxn *txn, MapfsRun run) {
+    int r;
+
+    mapfs_txn_forget(txn, run);
+    r = mapfs_space_release(txn->store->space, run);
+    (void)r; /* nothing has ever referred to them; that they are taken is known, so it cannot fail */
 }
 
 void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run) {
@@ -231,9 +235,16 @@ void *mapfs_txn_data(MapfsTxn *txn, MapfsRun run) {
     if (run.start.n >= txn->store->first_usable && mapfs_run_fits(run, txn->store->n_blocks) &&
         !mapfs_store_has_node(txn->store, run))
         memory = mapfs_image_writable(txn->store->image, run);
-    if (memory)
-        note_data(txn->store, run);
+    if (memory) {
+        mapfs_store_data_note(txn->store, run);
+        txn->has_stored = true;
+    }
     return memory;
+}
+
+int mapfs_txn_data_damage(MapfsRun run) {
+    return mapfs_damage(run.start.n, "extent", "of %lu blocks lies outside the image, or where the tree is",
+                        (unsigned long)run.n_blocks);
 }
 
 /* --- under the tree lock --- */
@@ -244,7 +255,10 @@ void mapfs_txn_free(MapfsTxn *txn, MapfsRun run) {
     g_array_append_val(store->freed, run);
     STORE_SET(store->n_freed, store->freed->len);
     STORE_ADD(store->n_pending, run.n_blocks);
-    STORE_ADD(store->n_freed_ever, run.n_blocks);
+}
+
+void mapfs_txn_need_feature(MapfsTxn *txn, uint64_t incompat) {
+    txn->store->incompat |= incompat;
 }
 
 uint64_t mapfs_txn_next_lsn(MapfsTxn *txn) {
@@ -252,8 +266,11 @@ uint64_t mapfs_txn_next_lsn(MapfsTxn *txn) {
     return ++txn->store->lsn;
 }
 
-MapfsIno mapfs_txn_next_ino(MapfsTxn *txn) {
-    return (MapfsIno){txn->store->next_ino++};
+int mapfs_txn_next_ino(MapfsTxn *txn, MapfsIno *ret_ino) {
+    if (txn->store->next_ino >= MAPFS_INO_LIMIT)
+        return -ENOSPC;
+    *ret_ino = (MapfsIno){txn->store->next_ino++};
+    return 0;
 }
 
 void mapfs_txn_count_inodes(MapfsTxn *txn, int delta) {

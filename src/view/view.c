@@ -39,9 +39,9 @@ int mapfs_view_open(const char *path, const MapfsViewOptions *options, MapfsView
         .shared = read_only,
         .wait_ms = options->wait_ms,
     };
-    const MapfsStoreOptions store_options = {
+    MapfsStoreOptions store_options = {
         .read_only = read_only,
-        .discard = options->discard,
+        .discard = options->discard == MAPFS_DISCARD_ON,
         .threads = !read_only,
         .commit_seconds = options->commit_seconds,
     };
@@ -54,6 +54,8 @@ int mapfs_view_open(const char *path, const MapfsViewOptions *options, MapfsView
         g_free(view);
         return r;
     }
+    if (options->discard == MAPFS_DISCARD_AUTO)
+        store_options.discard = !view->image->on_device;
     r = view_open_fs(view, &store_options);
     if (r < 0) {
         mapfs_image_close(view->image);

@@ -15,11 +15,17 @@ typedef enum {
     MAPFS_VIEW_READONLY, /* the last checkpoint; needs no permission to write, any number of them, none beside a writer */
 } MapfsViewKind;
 
+typedef enum {
+    MAPFS_DISCARD_AUTO, /* on, unless the image is a block device: there a trim at leisure (fstrim) is better */
+    MAPFS_DISCARD_ON,
+    MAPFS_DISCARD_OFF,
+} MapfsDiscard;
+
 typedef struct {
     MapfsViewKind kind;
     uint64_t offset_bytes;   /* where the image starts in the file */
     unsigned wait_ms;        /* how long to wait for a daemon that is finishing */
-    bool discard;            /* give freed blocks back to the host */
+    MapfsDiscard discard;    /* give freed blocks back to the host */
     unsigned commit_seconds; /* checkpoint interval, 0 for the default */
 } MapfsViewOptions;
 

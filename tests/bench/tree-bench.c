@@ -32,10 +32,10 @@ static void *store_writable(void *user, MapfsBlock address) {
     return ((Store *)user)->bytes + address.n * MAPFS_BLOCK_SIZE;
 }
 
-static int store_allocate(void *user, MapfsBlock near, MapfsBlock *ret_address, void **ret_node) {
+static int store_allocate(void *user, bool names, MapfsBlock *ret_address, void **ret_node) {
     Store *store = user;
 
-    (void)near; /* every block is as good */
+    (void)names; /* every block is as good */
     if (store->n_free == 0 && store->n_used == N_BLOCKS)
         return -1;
     ret_address->n = store->n_free > 0 ? store->free[--store->n_free] : store->n_used++;

@@ -34,14 +34,14 @@ void world_note(World *world, const char *moment, unsigned n_disks) {
 }
 
 /* The sync fails for good: the host cannot write, or the process that waits for it is killed. */
-static bool sync_fails(World *world) {
+static int sync_failure(World *world) {
     if (world->n_warm > 0 || !world->stage->fs)
-        return false;
+        return 0;
     if (world->trouble && random_once_in(&world->random, 60))
-        return true;
+        return -EIO;
     world->killed = random_once_in(&world->random, 60);
     world->stage->trouble |= world->killed;
-    return world->killed;
+    return world->killed ? -EINTR : 0;
 }
 
 static int sync_begin(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {
@@ -51,9 +51,10 @@ static int sync_begin(void *user, MapfsSyncChannel channel, const MapfsRun *runs
     (void)n_runs;
     if (!world->stage)
         return 0;
+    world_interleave(world);
     world_note(world, channel == MAPFS_SYNC_DATA ? "before the sync of data" : "before the sync of the superblock",
                1 + (unsigned)random_below(&world->random, 4));
-    return sync_fails(world) ? -EIO : 0;
+    return sync_failure(world);
 }
 
 static void sync_end(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {
@@ -61,9 +62,11 @@ static void sync_end(void *user, MapfsSyncChannel channel, const MapfsRun *runs,
 
     (void)runs;
     (void)n_runs;
-    if (world->stage)
-        world_note(world, channel == MAPFS_SYNC_DATA ? "after the sync of data" : "after the sync of the superblock",
-                   1 + (unsigned)random_below(&world->random, 4));
+    if (!world->stage)
+        return;
+    world_note(world, channel == MAPFS_SYNC_DATA ? "after the sync of data" : "after the sync of the superblock",
+               1 + (unsigned)random_below(&world->random, 4));
+    world_interleave(world);
 }
 
 static int reserve(void *user, MapfsRun run) {

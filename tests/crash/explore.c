@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/mutant.h"
 #include "world.h"
 
 #define STATES_PER_WORLD 1000u
@@ -47,7 +48,7 @@ typedef struct {
 
 static const char usage[] = "usage: explore [--states N] [--seed S] [--blocks N] [--first-state K] [--jobs N] "
                             "[--verbose] [--keep FILE] [--world W]\n"
-                            "               [--until-failure]\n"
+                            "               [--until-failure] [--mutant NAME]\n"
                             "  --states N       disks to verify (default 10000), a thousand in each world\n"
                             "  --seed S         seed of the first world; the next has S + 1\n"
                             "  --blocks N       size of the images (default: by the seed)\n"
@@ -56,7 +57,8 @@ static const char usage[] = "usage: explore [--states N] [--seed S] [--blocks N]
                             "  --verbose        say each operation\n"
                             "  --keep FILE      write the failing disk there\n"
                             "  --world W        live the world of seed W alone, as a failure says\n"
-                            "  --until-failure  begin no more worlds after a failure\n";
+                            "  --until-failure  begin no more worlds after a failure\n"
+                            "  --mutant NAME    with that fault of a build with -Dmutants=true\n";
 
 static bool parse_number(const char *text, uint64_t *ret_number) {
     char *end;
@@ -86,13 +88,29 @@ static bool option_number(Options *options, int option, const char *text) {
     }
 }
 
+static bool choose_mutant(const char *name) {
+#ifdef MAPFS_WITH_MUTANTS
+    mapfs_mutant_choose(name);
+    return true;
+#else
+    fprintf(stderr, "explore: this build has no faults on purpose: %s\n", name);
+    return false;
+#endif
+}
+
 static bool parse_options(int argc, char **argv, Options *options) {
     static const struct option table[] = {
-        {"states", required_argument, NULL, 'n'}, {"seed", required_argument, NULL, 's'},
-        {"blocks", required_argument, NULL, 'b'}, {"first-state", required_argument, NULL, 'f'},
-        {"jobs", required_argument, NULL, 'j'},   {"world", required_argument, NULL, 'w'},
-        {"verbose", no_argument, NULL, 'v'},      {"until-failure", no_argument, NULL, 'u'},
-        {"keep", required_argument, NULL, 'k'},   {NULL, 0, NULL, 0},
+        {"states", required_argument, NULL, 'n'},
+        {"seed", required_argument, NULL, 's'},
+        {"blocks", required_argument, NULL, 'b'},
+        {"first-state", required_argument, NULL, 'f'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"world", required_argument, NULL, 'w'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"until-failure", no_argument, NULL, 'u'},
+        {"keep", required_argument, NULL, 'k'},
+        {"mutant", required_argument, NULL, 'm'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 
@@ -103,7 +121,10 @@ static bool parse_options(int argc, char **argv, Options *options) {
             options->until_failure = true;
         else if (option == 'k')
             options->world_options.keep = optarg;
-        else if (!option_number(options, option, optarg))
+        else if (option == 'm') {
+            if (!choose_mutant(optarg))
+                return false;
+        } else if (!option_number(options, option, optarg))
             return false;
     }
     return optind == argc;

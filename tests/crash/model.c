@@ -51,6 +51,7 @@ uint64_t model_hash_inode(const MapfsAttr *attr, const char *target, uint64_t co
         (uint64_t)attr->mode << 32 | attr->nlink,
         (uint64_t)attr->uid << 32 | attr->gid,
         (uint64_t)attr->rdev_major << 32 | attr->rdev_minor,
+        attr->project,
         target ? XXH3_64bits(target, strlen(target)) : 0,
         content_sum,
         xattr_sum,

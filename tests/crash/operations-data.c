@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "acl.h"
 #include "clock.h"
 #include "stage.h"
 
@@ -16,7 +17,7 @@
 void stage_strip(ModelInode *inode) {
     ModelXattr *xattr = model_xattr(inode, CAPABILITY);
 
-    if (!S_ISREG(inode->attr.mode))
+    if (S_ISDIR(inode->attr.mode))
         return;
     inode->attr.mode &= ~(uint32_t)S_ISUID;
     if (inode->attr.mode & S_IXGRP)
@@ -58,8 +59,7 @@ static size_t pick_len(Stage *stage) {
     }
 }
 
-/* A place in or after a file, often beside an edge of something. */
-static uint64_t pick_offset(Stage *stage, uint64_t size) {
+uint64_t stage_pick_offset(Stage *stage, uint64_t size) {
     Random *random = &stage->random;
 
     switch (random_below(random, 32)) {
@@ -114,9 +114,11 @@ static int write_finish(Stage *stage, MapfsWrite *write, bool abandon) {
     return mapfs_fs_write_commit(stage->fs, write);
 }
 
-static void write_at(Stage *stage, ModelInode *inode, uint64_t offset, size_t len) {
+static void write_or_not(Stage *stage, ModelInode *inode, MapfsIoRange range, bool abandon) {
     g_autofree MapfsWrite *write = g_new(MapfsWrite, 1);
-    bool strip = random_once_in(&stage->random, 6), abandon = random_once_in(&stage->random, 40);
+    bool strip = random_once_in(&stage->random, 6);
+    uint64_t offset = range.offset;
+    size_t len = range.len;
     int expected = file_verdict(inode), r;
 
     if (offset >= MAPFS_FILE_SIZE_MAX || len > MAPFS_FILE_SIZE_MAX - offset)
@@ -126,8 +128,7 @@ static void write_at(Stage *stage, ModelInode *inode, uint64_t offset, size_t le
     fill_buffer(stage, len);
     stage_note(stage, "write %" PRIu64 " at %" PRIu64 " len %zu size %" PRIu64 "%s", inode->attr.ino, offset, len,
                inode->attr.size, strip ? " strip" : "");
-    r = mapfs_fs_write_begin(stage->fs, inode->attr.ino, (MapfsIoRange){offset, len},
-                             strip ? MAPFS_WRITE_FLAG_KILL_PRIV : 0, write);
+    r = mapfs_fs_write_begin(stage->fs, inode->attr.ino, range, strip ? MAPFS_WRITE_FLAG_KILL_PRIV : 0, write);
     if (r == 0)
         r = write_finish(stage, write, abandon);
     if (!stage_result(stage, STAGE_GROWS, expected, r))
@@ -139,11 +140,15 @@ static void write_at(Stage *stage, ModelInode *inode, uint64_t offset, size_t le
     stage_settle(stage, inode);
 }
 
+static void write_at(Stage *stage, ModelInode *inode, uint64_t offset, size_t len) {
+    write_or_not(stage, inode, (MapfsIoRange){offset, len}, random_once_in(&stage->random, 40));
+}
+
 void stage_write(Stage *stage) {
     ModelInode *inode = random_once_in(&stage->random, 50) ? stage_pick_inode(stage) : stage_pick_file(stage);
 
     if (inode)
-        write_at(stage, inode, pick_offset(stage, inode->attr.size), pick_len(stage));
+        write_at(stage, inode, stage_pick_offset(stage, inode->attr.size), pick_len(stage));
 }
 
 /* Also within the last block of a file that is durable: it stays where it is then. */
@@ -173,6 +178,21 @@ void stage_stripe(Stage *stage) {
     stripe->n_left--;
     stripe->offset += stripe->stride;
     write_at(stage, inode, stripe->offset, 1 + (size_t)random_below(&stage->random, 100));
+}
+
+/* Into blocks that were preallocated last, again and again, and often without an end: such a write may have stored into them all the same. */
+void stage_fill(Stage *stage) {
+    ModelInode *inode = model_inode(stage->model, stage->spare.ino);
+    uint64_t offset = stage->spare.offset, len = stage->spare.end - offset;
+
+    if (!inode || len == 0)
+        return;
+    if (random_once_in(&stage->random, 2))
+        offset += random_below(&stage->random, len);
+    len = MAPFS_MIN(stage->spare.end - offset, STAGE_BUFFER);
+    if (random_once_in(&stage->random, 2))
+        len = 1 + random_below(&stage->random, len);
+    write_or_not(stage, inode, (MapfsIoRange){offset, (size_t)len}, random_once_in(&stage->random, 2));
 }
 
 /* --- sizes --- */
@@ -255,7 +275,7 @@ void stage_read(Stage *stage) {
 
     if (!inode)
         return;
-    offset = pick_offset(stage, inode->attr.size);
+    offset = stage_pick_offset(stage, inode->attr.size);
     len = pick_len(stage);
     expected = offset < inode->attr.size ? (size_t)MAPFS_MIN(len, inode->attr.size - offset) : 0;
     stage_note(stage, "read %" PRIu64 " at %" PRIu64 " len %zu", inode->attr.ino, offset, len);
@@ -279,6 +299,12 @@ static void setattr_model(ModelInode *inode, unsigned mask, const MapfsAttr *att
         inode->attr.mode = (inode->attr.mode & S_IFMT) | (attr->mode & 07777);
     if (mask & MAPFS_SET_KILL_PRIV || (owner && !(mask & MAPFS_SET_MODE)))
         stage_strip(inode);
+    if (mask & MAPFS_SET_MODE)
+        acl_follow_mode(inode);
+    if (mask & MAPFS_SET_FLAGS)
+        inode->attr.flags = attr->flags;
+    if (mask & MAPFS_SET_PROJECT)
+        inode->attr.project = attr->project;
     if (mask & MAPFS_SET_UID)
         inode->attr.uid = attr->uid;
     if (mask & MAPFS_SET_GID)
@@ -305,6 +331,8 @@ void stage_setattr(Stage *stage) {
         MAPFS_SET_ATIME_NOW | MAPFS_SET_MTIME_NOW,
         MAPFS_SET_MTIME | MAPFS_SET_CTIME,
         MAPFS_SET_KILL_PRIV,
+        MAPFS_SET_FLAGS,
+        MAPFS_SET_FLAGS | MAPFS_SET_PROJECT,
     };
     ModelInode *inode = stage_pick_inode(stage);
     unsigned mask = masks[random_below(&stage->random, MAPFS_N_ELEMENTS(masks))];
@@ -312,6 +340,8 @@ void stage_setattr(Stage *stage) {
         .mode = (uint32_t)random_below(&stage->random, 010000),
         .uid = (uint32_t)random_below(&stage->random, 5),
         .gid = (uint32_t)random_draw(&stage->random),
+        .project = (uint32_t)random_draw(&stage->random),
+        .flags = random_draw(&stage->random) & (MAPFS_INODE_SYNC | MAPFS_INODE_NODUMP | MAPFS_INODE_NOATIME),
         .atime = pick_time(stage),
         .mtime = pick_time(stage),
         .ctime = pick_time(stage),
@@ -332,7 +362,9 @@ void stage_setattr(Stage *stage) {
 static void pick_xattr_name(Stage *stage, char *name, size_t size) {
     unsigned n = (unsigned)random_below(&stage->random, 7);
 
-    if (n == 0)
+    if (n == 6) /* only to be removed; set in other ways */
+        (void)snprintf(name, size, random_once_in(&stage->random, 2) ? ACL_ACCESS : ACL_DEFAULT);
+    else if (n == 0)
         (void)snprintf(name, size, CAPABILITY); /* fits, as the others do */
     else if (n == 1)
         (void)snprintf(name, size, "trusted.%0200u", n);
@@ -374,6 +406,8 @@ void stage_setxattr(Stage *stage) {
     int r;
 
     pick_xattr_name(stage, name, sizeof(name));
+    if (strncmp(name, "system.", 7) == 0)
+        return;
     fill_buffer(stage, len);
     stage_note(stage, "setxattr %" PRIu64 " %.20s len %zu flags %u", inode->attr.ino, name, len, flag);
     r = mapfs_fs_setxattr(stage->fs, inode->attr.ino, name, (MapfsBytes){stage->buffer, len}, flag);
@@ -382,6 +416,13 @@ void stage_setxattr(Stage *stage) {
     model_xattr_set(inode, name, stage->buffer, len);
     stage_touch(inode, false);
     stage_settle(stage, inode);
+}
+
+/* An access control list that is not there is removed all the same. */
+static int removexattr_verdict(const ModelInode *inode, const char *name) {
+    if (strncmp(name, "system.", 7) == 0)
+        return S_ISLNK(inode->attr.mode) ? -EOPNOTSUPP : 0;
+    return model_xattr(inode, name) ? 0 : -ENODATA;
 }
 
 void stage_removexattr(Stage *stage) {
@@ -394,8 +435,7 @@ void stage_removexattr(Stage *stage) {
     xattr = model_xattr(inode, name);
     stage_note(stage, "removexattr %" PRIu64 " %.20s len %zu", inode->attr.ino, name, xattr ? xattr->len : 0);
     r = mapfs_fs_removexattr(stage->fs, inode->attr.ino, name);
-    /* A long value lies in more leaves than the reserve of so small an image is sure to copy. */
-    if (!stage_result(stage, xattr && xattr->len > 16384 ? STAGE_GROWS : STAGE_FREES, xattr ? 0 : -ENODATA, r))
+    if (!stage_result(stage, STAGE_FREES, removexattr_verdict(inode, name), r) || !xattr)
         return;
     model_xattr_remove(inode, xattr);
     stage_touch(inode, false);

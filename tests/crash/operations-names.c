@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "acl.h"
 #include "clock.h"
 #include "stage.h"
 
@@ -55,15 +56,17 @@ static void forget(Stage *stage, ModelInode *inode, uint64_t n) {
 
 /* --- new names --- */
 
-static void create_model(Stage *stage, const MapfsName *name, const MapfsNewInode *how, const MapfsAttr *attr) {
-    ModelInode *parent = model_inode(stage->model, name->parent), *inode;
+/* The new inode with the attributes that it must have, looked up once; NULL when its number is not new. */
+static ModelInode *create_inode(Stage *stage, const ModelInode *parent, const MapfsNewInode *how,
+                                const MapfsAttr *attr) {
     bool is_dir = S_ISDIR(how->mode), device = S_ISCHR(how->mode) || S_ISBLK(how->mode);
     bool inherits = parent->attr.mode & S_ISGID;
+    ModelInode *inode;
     MapfsAttr expected = {
         .ino = attr->ino,
         .size = how->target_len,
         .change = attr->change - 1,
-        .parent = is_dir ? name->parent : 0,
+        .parent = is_dir ? parent->attr.ino : 0,
         .atime = clock_now(),
         .mtime = clock_now(),
         .ctime = clock_now(),
@@ -78,14 +81,24 @@ static void create_model(Stage *stage, const MapfsName *name, const MapfsNewInod
 
     if (model_inode(stage->model, attr->ino)) {
         stage_fail(stage, "gave inode number %" PRIu64 ", which is in use", attr->ino);
-        return;
+        return NULL;
     }
     inode = model_inode_add(stage->model, &expected);
     inode->target = how->target ? g_strndup(how->target, how->target_len) : NULL;
     inode->n_lookups = 1;
+    return inode;
+}
+
+static void create_model(Stage *stage, const MapfsName *name, const MapfsNewInode *how, const MapfsAttr *attr) {
+    ModelInode *parent = model_inode(stage->model, name->parent);
+    ModelInode *inode = create_inode(stage, parent, how, attr);
+
+    if (!inode)
+        return;
+    acl_inherit(parent, how->umask, inode);
     stage_settle(stage, inode);
     model_entry_add(stage->model, name, attr->ino);
-    dir_count(parent, 1, is_dir);
+    dir_count(parent, 1, S_ISDIR(how->mode));
     stage_settle(stage, parent);
     /* What stays looked up can be unlinked while it is open. */
     if (!random_once_in(&stage->random, 4))
@@ -115,11 +128,21 @@ static void create(Stage *stage, const char *what, const MapfsNewInode *how) {
     }
 }
 
+/* An inode without names, if there is one nearby; else any. */
+static ModelInode *pick_unnamed(Stage *stage) {
+    ModelInode *inode = stage_pick_inode(stage);
+
+    for (unsigned i = 0; i < 8 && inode->attr.nlink > 0; i++)
+        inode = stage_pick_inode(stage);
+    return inode;
+}
+
 static MapfsNewInode new_inode(Stage *stage, uint32_t type) {
     uint64_t bits = random_draw(&stage->random);
 
     return (MapfsNewInode){
         .mode = type | (uint32_t)(bits & 07777 & (bits >> 20 | 0777)),
+        .umask = bits >> 40 & 1 ? 022 : 0,
         .uid = (uint32_t)(bits >> 32 & 3),
         .gid = (uint32_t)(bits >> 34 & 3),
     };
@@ -160,6 +183,27 @@ void stage_mknod(Stage *stage) {
     create(stage, "mknod", &how);
 }
 
+void stage_tmpfile(Stage *stage) {
+    const MapfsNewInode how = new_inode(stage, S_IFREG);
+    ModelInode *parent = pick_parent(stage), *inode;
+    MapfsAttr attr = {0};
+    int r;
+
+    stage_note(stage, "tmpfile in %" PRIu64 " mode %o", parent->attr.ino, how.mode);
+    r = mapfs_fs_tmpfile(stage->fs, parent->attr.ino, &how, &attr);
+    if (!stage_result(stage, STAGE_GROWS, dir_verdict(parent), r) || stage->broken)
+        return;
+    g_string_append_printf(stage->note, " ino %" PRIu64, attr.ino);
+    inode = create_inode(stage, parent, &how, &attr);
+    if (!inode)
+        return;
+    inode->attr.nlink = 0;
+    acl_inherit(parent, how.umask, inode);
+    stage_settle(stage, inode);
+    if (random_once_in(&stage->random, 4))
+        forget(stage, inode, 1);
+}
+
 static int link_verdict(Stage *stage, const ModelInode *inode, const ModelInode *parent, const StageName *name) {
     int r = name_verdict(name);
 
@@ -170,13 +214,12 @@ static int link_verdict(Stage *stage, const ModelInode *inode, const ModelInode 
     r = dir_verdict(parent);
     if (r < 0)
         return r;
-    if (model_entry(stage->model, parent->attr.ino, name->bytes, name->len))
-        return -EEXIST;
-    return inode->attr.nlink == 0 ? -ENOENT : 0;
+    return model_entry(stage->model, parent->attr.ino, name->bytes, name->len) ? -EEXIST : 0;
 }
 
+/* Also of inodes that have no name any more, or had none yet: all that are in the model are looked up. */
 void stage_link(Stage *stage) {
-    ModelInode *inode = stage_pick_inode(stage), *parent = pick_parent(stage);
+    ModelInode *inode = pick_unnamed(stage), *parent = pick_parent(stage);
     uint64_t ino = inode->attr.ino, dir = parent->attr.ino;
     MapfsName at = {.parent = dir};
     StageName name;
@@ -241,6 +284,7 @@ typedef struct {
     ModelEntry *old, *new;     /* NULL: not there */
     ModelInode *inode, *other; /* the same */
     unsigned flags;
+    const MapfsNewInode *whiteout; /* NULL: none */
 } Rename;
 
 static int rename_verdict_replace(const Rename *rename) {
@@ -288,18 +332,40 @@ static void moved_to(Stage *stage, ModelInode *inode, uint64_t parent) {
 }
 
 static void rename_dirs(Stage *stage, const Rename *rename, bool other_is_dir) {
-    bool exchange = rename->flags & MAPFS_FS_RENAME_EXCHANGE, adds = !rename->other;
+    bool exchange = rename->flags & MAPFS_FS_RENAME_EXCHANGE;
+    int n_old = exchange || rename->whiteout ? 0 : -1, n_new = rename->other ? 0 : 1;
     int moves = S_ISDIR(rename->inode->attr.mode), other = other_is_dir;
     int n_from = exchange ? other - moves : -moves, n_to = moves - other;
 
     if (rename->from_dir == rename->to_dir) {
-        dir_count(rename->from_dir, exchange || adds ? 0 : -1, n_from + n_to);
+        dir_count(rename->from_dir, n_old + n_new, n_from + n_to);
     } else {
-        dir_count(rename->from_dir, exchange ? 0 : -1, n_from);
-        dir_count(rename->to_dir, adds ? 1 : 0, n_to);
+        dir_count(rename->from_dir, n_old, n_from);
+        dir_count(rename->to_dir, n_new, n_to);
         stage_settle(stage, rename->to_dir);
     }
     stage_settle(stage, rename->from_dir);
+}
+
+/* The inode that now has the old name. Its group depends on what the directory was before. */
+static void rename_whiteout(Stage *stage, const Rename *rename) {
+    ModelInode *inode;
+    MapfsAttr attr;
+    int r;
+
+    if (stage->broken)
+        return;
+    r = mapfs_fs_lookup(stage->fs, rename->from.parent, rename->from.name, rename->from.name_len, &attr);
+    if (r < 0) {
+        stage_fail(stage, "leaves no whiteout: %s", strerror(-r));
+        return;
+    }
+    inode = create_inode(stage, rename->from_dir, rename->whiteout, &attr);
+    if (!inode)
+        return;
+    model_entry_set(stage->model, rename->old, attr.ino);
+    stage_settle(stage, inode);
+    forget(stage, inode, 1);
 }
 
 static void rename_model(Stage *stage, const Rename *rename) {
@@ -313,7 +379,9 @@ static void rename_model(Stage *stage, const Rename *rename) {
         model_entry_set(stage->model, rename->new, ino);
     else
         model_entry_add(stage->model, &rename->to, ino);
-    if (!exchange)
+    if (rename->whiteout)
+        rename_whiteout(stage, rename);
+    else if (!exchange)
         model_entry_remove(stage->model, rename->old);
     rename_dirs(stage, rename, other_is_dir);
     moved_to(stage, rename->inode, rename->to.parent);
@@ -323,9 +391,16 @@ static void rename_model(Stage *stage, const Rename *rename) {
         lose_name(stage, rename->other);
 }
 
+static int rename_run(Stage *stage, const Rename *rename) {
+    if (rename->whiteout)
+        return mapfs_fs_rename_whiteout(stage->fs, &rename->from, &rename->to, rename->flags, rename->whiteout);
+    return mapfs_fs_rename(stage->fs, &rename->from, &rename->to, rename->flags);
+}
+
 void stage_rename(Stage *stage) {
     static const unsigned flags[] = {
         0, 0, 0, MAPFS_FS_RENAME_NOREPLACE, MAPFS_FS_RENAME_EXCHANGE, MAPFS_FS_RENAME_EXCHANGE};
+    MapfsNewInode whiteout = new_inode(stage, S_IFCHR);
     const ModelEntry *from = stage_pick_entry(stage),
                      *to = random_once_in(&stage->random, 2) ? stage_pick_entry(stage) : NULL;
     ModelInode *to_dir = pick_parent(stage);
@@ -335,6 +410,9 @@ void stage_rename(Stage *stage) {
 
     if (!from)
         return;
+    whiteout.mode = S_IFCHR;
+    if (!(rename.flags & MAPFS_FS_RENAME_EXCHANGE) && random_once_in(&stage->random, 3))
+        rename.whiteout = &whiteout;
     memcpy(from_name.bytes, from->name, from_name.len = from->name_len);
     if (to)
         memcpy(to_name.bytes, to->name, to_name.len = to->name_len);
@@ -351,9 +429,9 @@ void stage_rename(Stage *stage) {
     expected = name_verdict(&to_name);
     if (expected == 0)
         expected = rename_verdict(stage->model, &rename);
-    stage_note(stage, "rename %.20s in %" PRIu64 " to %.20s in %" PRIu64 " flags %u", from_name.bytes,
-               rename.from.parent, to_name.bytes, rename.to.parent, rename.flags);
-    r = mapfs_fs_rename(stage->fs, &rename.from, &rename.to, rename.flags);
+    stage_note(stage, "rename %.20s in %" PRIu64 " to %.20s in %" PRIu64 " flags %u%s", from_name.bytes,
+               rename.from.parent, to_name.bytes, rename.to.parent, rename.flags, rename.whiteout ? " whiteout" : "");
+    r = rename_run(stage, &rename);
     if (stage_result(stage, STAGE_GROWS, expected, r) && rename.inode != rename.other)
         rename_model(stage, &rename);
 }

@@ -18,6 +18,7 @@ Stage *stage_new(uint64_t seed, const StageProfile *profile) {
     stage->random.state = seed;
     stage->profile = profile;
     stage->note = g_string_new(NULL);
+    stage->between = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     stage->failure = g_string_new(NULL);
     return stage;
 }
@@ -27,6 +28,7 @@ void stage_free(Stage *stage) {
         return;
     g_free(stage->held.expected);
     g_string_free(stage->note, TRUE);
+    g_array_unref(stage->between);
     g_string_free(stage->failure, TRUE);
     g_free(stage);
 }
@@ -63,7 +65,7 @@ bool stage_result(Stage *stage, StageKind kind, int expected, int result) {
     g_string_append_printf(stage->note, " = %d", result);
     if (result == expected)
         return result == 0;
-    if (result == -ENOSPC && (kind == STAGE_GROWS || stage->trouble || stage->held.active)) {
+    if (result == -ENOSPC && (kind == STAGE_GROWS || stage->trouble || stage->held.active || stage->nested)) {
         stage->n_full++;
         stage->stripe.n_left = 0;
         if (stage->n_draining == 0)
@@ -99,6 +101,8 @@ static const char *attr_difference(const MapfsAttr *a, const MapfsAttr *b) {
         return "rdev";
     if (a->flags != b->flags)
         return "flags";
+    if (a->project != b->project)
+        return "project";
     if (S_ISDIR(a->mode) && a->parent != b->parent)
         return "parent";
     if (!time_equal(a->atime, b->atime))
@@ -115,12 +119,15 @@ void stage_settle(Stage *stage, ModelInode *inode) {
     MapfsAttr attr;
     int r;
 
+    r = mapfs_fs_getattr(stage->fs, inode->attr.ino, &attr);
+    /* The last sync that an operation made may have failed without harm to what it did; that is not read any more. */
+    if (r == -EIO && stage->trouble)
+        stage->broken = true;
     if (stage->broken) {
         inode->attr.change++;
         model_update(stage->model, inode);
         return;
     }
-    r = mapfs_fs_getattr(stage->fs, inode->attr.ino, &attr);
     if (r < 0) {
         stage_fail(stage, "inode %" PRIu64 " has no attributes any more: %s", inode->attr.ino, strerror(-r));
         return;
@@ -282,18 +289,31 @@ typedef struct {
     unsigned weight;
 } Operation;
 
-#define CLASS_MAX 6
+#define CLASS_MAX 8
 static const Operation operations[N_CLASSES][CLASS_MAX] = {
     [CLASS_NAMES] = {{stage_create, 12},
                      {stage_mkdir, 4},
                      {stage_symlink, 3},
                      {stage_mknod, 1},
-                     {stage_link, 3},
+                     {stage_tmpfile, 2},
+                     {stage_link, 4},
                      {stage_rename, 8}},
-    [CLASS_REMOVAL] = {{stage_unlink, 10}, {stage_forget, 3}, {stage_empty, 1}, {stage_reclaim, 2}, {stage_lookup, 2}},
-    [CLASS_DATA] = {{stage_write, 10}, {stage_append, 4}, {stage_truncate, 3}, {stage_read, 1}},
-    [CLASS_ATTRIBUTES] = {{stage_setattr, 4}, {stage_lookup, 1}},
-    [CLASS_XATTRS] = {{stage_setxattr, 3}, {stage_removexattr, 1}},
+    [CLASS_REMOVAL] = {{stage_unlink, 10},
+                       {stage_forget, 3},
+                       {stage_empty, 1},
+                       {stage_reclaim, 2},
+                       {stage_lookup, 2},
+                       {stage_trim, 1}},
+    [CLASS_DATA] = {{stage_write, 10},
+                    {stage_append, 4},
+                    {stage_copy, 4},
+                    {stage_truncate, 3},
+                    {stage_read, 1},
+                    {stage_allocate, 6},
+                    {stage_fill, 4},
+                    {stage_seek, 1}},
+    [CLASS_ATTRIBUTES] = {{stage_setattr, 5}, {stage_lookup, 1}, {stage_protect, 1}},
+    [CLASS_XATTRS] = {{stage_setxattr, 4}, {stage_removexattr, 2}, {stage_setacl, 3}},
 };
 static const Operation draining[CLASS_MAX] = {
     {stage_unlink, 8}, {stage_empty, 3}, {stage_forget, 3}, {stage_reclaim, 1}};
@@ -315,6 +335,8 @@ void stage_step(Stage *stage) {
     uint64_t total = 0, at;
 
     stage_note(stage, "nothing");
+    if (stage_unprotect(stage))
+        return;
     if (stage->model->inodes->len > stage->profile->n_inodes && stage->n_draining == 0)
         stage->n_draining = 8 + (unsigned)random_below(&stage->random, 40);
     if (stage->stripe.n_left > 0 && !random_once_in(&stage->random, 5)) {

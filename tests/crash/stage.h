@@ -15,7 +15,7 @@ typedef struct {
     const char *name;
     unsigned n_names;      /* of a directory */
     unsigned n_inodes;     /* more are removed soon */
-    unsigned weights[5];   /* of the classes of operations: names, removal, data, attributes, extended attributes */
+    unsigned weights[5];   /* of the classes of operations: names, removal, data, attributes, extended ones */
     unsigned large_one_in; /* writes of up to 64 KiB */
     unsigned sync_one_in;
     unsigned stripe_one_in; /* data operations that begin to fill a file in stripes; 0: none */
@@ -35,18 +35,28 @@ typedef struct {
     unsigned n_left;
 } StageStripe;
 
+/* Blocks that a file was given before it has data for them. */
+typedef struct {
+    uint64_t ino, offset, end;
+} StageSpare;
+
 typedef struct {
     MapfsFs *fs;
     Model *model;
     Random random;
     const StageProfile *profile;
-    bool trouble; /* the host is made to fail: any change may meet -ENOSPC or -EIO */
-    bool broken;  /* -EIO was met: the image takes no more changes */
+    bool trouble;           /* the host is made to fail: any change may meet -ENOSPC or -EIO */
+    bool broken;            /* -EIO was met: the image takes no more changes */
+    bool nested;            /* in the midst of a checkpoint: there is no room to be made */
+    uint64_t protected_ino; /* a power cut left it so, with flags that forbid changes; 0: none */
     unsigned n_draining;
     unsigned n_full; /* operations that met a full image */
     StageHeld held;
     StageStripe stripe;
-    GString *note;    /* the operation at hand */
+    StageSpare spare;
+    GString *note; /* the operation at hand */
+    GArray *
+        between; /* sums of the states that a power cut within it may leave, besides the one before and the one after */
     GString *failure; /* empty while all is well */
     /* Called between the stores of a write and its commit; NULL for nothing. */
     void (*midway)(void *user);
@@ -62,6 +72,11 @@ typedef struct {
 
 Stage *stage_new(uint64_t seed, const StageProfile *profile);
 void stage_free(Stage *stage);
+
+/* Looks at a model that was made of what is mounted now. */
+void stage_adopt(Stage *stage);
+/* Takes the flags away that forbid changes; false when there are none. */
+bool stage_unprotect(Stage *stage);
 
 /* One operation, also when it turns out as none. */
 void stage_step(Stage *stage);
@@ -99,12 +114,15 @@ ModelInode *stage_pick_file(Stage *stage);
 ModelInode *stage_pick_inode(Stage *stage);
 ModelEntry *stage_pick_entry(Stage *stage);
 void stage_pick_name(Stage *stage, StageName *ret_name);
+/* A place in or after a file, often beside an edge of something. */
+uint64_t stage_pick_offset(Stage *stage, uint64_t size);
 
 /* The operations. */
 void stage_create(Stage *stage);
 void stage_mkdir(Stage *stage);
 void stage_symlink(Stage *stage);
 void stage_mknod(Stage *stage);
+void stage_tmpfile(Stage *stage);
 void stage_link(Stage *stage);
 void stage_unlink(Stage *stage);
 void stage_rename(Stage *stage);
@@ -113,12 +131,19 @@ void stage_forget(Stage *stage);
 void stage_write(Stage *stage);
 void stage_append(Stage *stage);
 void stage_stripe(Stage *stage);
+void stage_fill(Stage *stage);
+void stage_copy(Stage *stage);
 void stage_truncate(Stage *stage);
 void stage_empty(Stage *stage);
 void stage_read(Stage *stage);
+void stage_allocate(Stage *stage);
+void stage_seek(Stage *stage);
 void stage_setattr(Stage *stage);
 void stage_setxattr(Stage *stage);
 void stage_removexattr(Stage *stage);
+void stage_setacl(Stage *stage);
+void stage_protect(Stage *stage);
+void stage_trim(Stage *stage);
 void stage_reclaim(Stage *stage);
 
 /* Takes suid, sgid and security.capability from the model's file, as a change by another user does. */

@@ -182,6 +182,7 @@ static bool lives_on(World *world, MapfsImage *image, MapfsFs *fs, uint64_t seed
     world->n_lives++;
     stage->fs = fs;
     stage->model = model_of(fs);
+    stage_adopt(stage);
     live(stage);
     r = mapfs_fs_close(fs);
     if (r < 0)

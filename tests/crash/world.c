@@ -49,13 +49,25 @@ static void log_add(World *world, const char *text) {
 
 static void push_state(World *world) {
     guint n_deltas = world->stage->model->deltas->len;
+    GArray *between = world->stage->between;
 
+    for (guint i = 0; i < between->len; i++) {
+        g_array_append_val(world->states, g_array_index(between, uint64_t, i));
+        g_array_append_val(world->marks, n_deltas); /* of the state after it: near enough to say what differs */
+    }
+    g_array_set_size(between, 0);
     g_array_append_val(world->states, world->stage->model->sum);
     g_array_append_val(world->marks, n_deltas);
 }
 
-static void acknowledge(World *world) {
-    world->acked = world->states->len - 1;
+void world_done(World *world) {
+    log_add(world, world->stage->note->str);
+    push_state(world);
+    world_tick(world);
+}
+
+static void acknowledge(World *world, guint state) {
+    world->acked = state;
     g_hash_table_remove_all(world->seen);
 }
 
@@ -84,6 +96,7 @@ static bool world_mount(World *world) {
         return false;
     }
     g_array_set_size(stage->model->deltas, 0);
+    stage_adopt(stage);
     return true;
 }
 
@@ -102,7 +115,7 @@ static void world_unmount(World *world, bool orderly) {
     stage->fs = NULL;
     (void)stage_result(stage, STAGE_FREES, 0, r);
     if (r == 0)
-        acknowledge(world);
+        acknowledge(world, world->states->len - 1);
     else
         stage->broken = true;
 }
@@ -208,7 +221,7 @@ static void world_reboot(World *world) {
         world_unmount(world, false);
     mapfs_recording_load(world->recording, disk->bytes);
     world_go_back(world, state);
-    acknowledge(world);
+    acknowledge(world, world->states->len - 1);
     if (!world_mount(world)) {
         print_failure(world, NULL);
         return;
@@ -225,7 +238,8 @@ static void world_kill(World *world) {
     world->n_kills++;
     world_unmount(world, false);
     world->killed = false;
-    world->image->error = 0; /* it is another process's own */
+    world->image->error = 0; /* that and the next are another process's own */
+    world->image->writes_lost = false;
     if (!world_mount(world)) {
         print_failure(world, NULL);
         return;
@@ -235,24 +249,27 @@ static void world_kill(World *world) {
         print_failure(world, NULL);
         return;
     }
-    world_go_back(world, state);
+    /* A power cut in the midst of the mount may still show what a failed sync has left, which the mount then gives up. */
     verify_queue(world);
+    world_go_back(world, state);
     if (random_once_in(&world->random, 2))
         stage_reclaim(world->stage);
 }
 
 static void world_sync(World *world) {
     Stage *stage = world->stage;
+    guint before = world->states->len - 1;
     int r;
 
+    r = world_sync_interleaved(world);
     stage_note(stage, "sync");
-    r = mapfs_fs_sync(stage->fs);
     if (!stage_result(stage, STAGE_FREES, 0, r))
         return;
     if (stage->broken)
         return;
-    acknowledge(world);
-    if (random_once_in(&stage->random, 6))
+    acknowledge(world, before);
+    /* Blocks of operations that came meanwhile are not sealed. */
+    if (before == world->states->len - 1 && random_once_in(&stage->random, 2))
         stage_hold(stage);
 }
 
@@ -265,7 +282,7 @@ static void world_operation(World *world) {
         world_remount(world);
     else
         stage_step(stage);
-    if (stage->held.active && random_once_in(&world->random, 12))
+    if (stage->held.active && random_once_in(&world->random, 25))
         stage_release(stage);
     log_add(world, stage->note->str);
 }
@@ -275,7 +292,9 @@ static void world_step(World *world) {
 
     world_tick(world);
     world->n_warm -= world->n_warm > 0;
-    if (world->killed || (!stage->broken && world->n_warm == 0 && random_once_in(&world->random, 100))) {
+    /* Who meets an error of the disk may well just mount again. */
+    if (world->killed || (stage->broken && random_once_in(&world->random, 2)) ||
+        (!stage->broken && world->n_warm == 0 && random_once_in(&world->random, 100))) {
         world_kill(world);
         return;
     }
@@ -397,9 +416,10 @@ uint64_t world_run(uint64_t seed, const WorldOptions *options, bool *ret_failed)
         world_step(world);
     if (options->verbose)
         printf("%s world of %" PRIu64 " blocks, seed %" PRIu64 ": %" PRIu64 " operations, %u met a full image, %" PRIu64
-               " reboots, %" PRIu64 " kills, %" PRIu64 " disks through the older superblock, %" PRIu64 " lived on\n",
+               " reboots, %" PRIu64 " kills, %" PRIu64 " disks through the older superblock, %" PRIu64
+               " lived on, %" PRIu64 " operations in checkpoints\n",
                world->profile.name, world->n_blocks, seed, world->n_operations, world->stage ? world->stage->n_full : 0,
-               world->n_reboots, world->n_kills, world->n_older, world->n_lives);
+               world->n_reboots, world->n_kills, world->n_older, world->n_lives, world->n_nested);
     *ret_failed = world->failure->len > 0;
     n_states = world->n_states;
     world_end(world);

@@ -49,6 +49,7 @@ typedef struct {
     uint64_t n_warm; /* operations still to be done without power cuts, so that those meet a grown image */
     uint64_t n_reboots, n_kills, n_older, n_lives;
     unsigned n_host_full;       /* reservations of host space to refuse */
+    uint64_t n_nested;          /* operations in the midst of checkpoints */
     bool trouble;               /* the host fails now and then */
     bool killed;                /* the process has died in a sync */
     char *recent[WORLD_RECENT]; /* what was done last */
@@ -64,6 +65,13 @@ bool world_verify(World *world, const Disk *disk, bool lives, guint *ret_state);
 
 /* The newest state, from number `first` on, with this hash. */
 bool world_find_state(const World *world, uint64_t sum, guint first, guint *ret_state);
+
+/* What follows each operation: the clock goes on, the state is noted. */
+void world_done(World *world);
+
+/* interleave.c: syncs, with operations in between; and the seams between the steps of a checkpoint. */
+int world_sync_interleaved(World *world);
+void world_interleave(World *world);
 
 /* crash.c: the points at which disks are built. */
 void world_note(World *world, const char *moment, unsigned n_disks);

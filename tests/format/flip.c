@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "check/check.h"
+#include "damage.h"
 #include "format/superblock.h"
 #include "sample.h"
 
@@ -47,101 +48,8 @@ typedef struct {
     FlipProgress *progress;
 } Flip;
 
-static uint8_t *block_of(MapfsImage *image, uint64_t block) {
-    return mapfs_image_writable(image, (MapfsRun){.start = {block}, .n_blocks = 1});
-}
-
-static bool is_metadata(const uint8_t *block) {
-    uint32_t magic = mapfs_le32_load(((const struct mapfs_disk_header *)(const void *)block)->magic);
-
-    return magic == MAPFS_NODE_MAGIC || magic == MAPFS_BITMAP_MAGIC;
-}
-
-/* A superblock slot, or a block that is a node or bitmap (perhaps an old one); any block if none is met by chance. */
-static uint64_t pick_metadata(MapfsImage *image, Random *random) {
-    for (unsigned tries = 0; tries < 400; tries++) {
-        uint64_t block = random_below(random, image->n_blocks);
-
-        if (block < MAPFS_SUPERBLOCK_SLOTS || is_metadata(block_of(image, block)))
-            return block;
-    }
-    return 0;
-}
-
-static void reseal(MapfsImage *image, uint64_t block, uint64_t checksum_seed) {
-    void *bytes = block_of(image, block);
-
-    if (block < MAPFS_SUPERBLOCK_SLOTS)
-        mapfs_superblock_seal(bytes);
-    else if (is_metadata(bytes))
-        mapfs_header_seal(bytes, checksum_seed);
-}
-
-/* Bytes as damage has them: one bit, one byte, or a number that is a limit of something. */
-static void poke(uint8_t *bytes, uint64_t size, Random *random) {
-    static const uint64_t numbers[] = {0,
-                                       1,
-                                       2,
-                                       0x7f,
-                                       0xff,
-                                       0xffff,
-                                       4096,
-                                       4097,
-                                       UINT32_MAX,
-                                       MAPFS_INO_LIMIT,
-                                       INT64_MAX,
-                                       UINT64_MAX,
-                                       512,
-                                       511,
-                                       0x80,
-                                       0x8000,
-                                       INT64_MAX - 1,
-                                       MAPFS_OBJECT_PENDING};
-    /* Headers and slots are met more often than free space. */
-    uint64_t offset = random_below(random, random_below(random, 2) ? size : MAPFS_MIN(size, 600));
-    uint64_t number = numbers[random_below(random, MAPFS_N_ELEMENTS(numbers))];
-
-    switch (random_below(random, 4)) {
-    case 0:
-        bytes[offset] ^= (uint8_t)(1u << random_below(random, 8));
-        break;
-    case 1:
-        bytes[offset] = (uint8_t)random_next(random);
-        break;
-    case 2:
-        offset -= offset % 8;
-        memcpy(bytes + offset, &number, sizeof(number));
-        break;
-    default:
-        bytes[offset] = (uint8_t)(bytes[offset] + random_below(random, 7) - 3);
-        break;
-    }
-}
-
-static void damage_sealed(MapfsImage *image, Random *random, uint64_t checksum_seed) {
-    uint64_t block = pick_metadata(image, random);
-
-    for (uint64_t i = random_below(random, 3) + 1; i > 0; i--)
-        poke(block_of(image, block), MAPFS_BLOCK_SIZE, random);
-    reseal(image, block, checksum_seed);
-}
-
-/* A node in the place of another, its address made right. */
-static void damage_by_copy(MapfsImage *image, Random *random, uint64_t checksum_seed) {
-    uint64_t from = pick_metadata(image, random), to = pick_metadata(image, random);
-    struct mapfs_disk_header *header = (void *)block_of(image, to);
-    struct mapfs_le64 generation = header->generation;
-
-    if (from < MAPFS_SUPERBLOCK_SLOTS || to < MAPFS_SUPERBLOCK_SLOTS || from == to)
-        return;
-    memcpy(header, block_of(image, from), MAPFS_BLOCK_SIZE);
-    header->address = mapfs_le64_store(to);
-    header->generation = generation;
-    reseal(image, to, checksum_seed);
-}
-
 static void damage(MapfsImage *image, Random *random) {
-    const struct mapfs_disk_superblock *superblock = (const void *)block_of(image, 0);
+    const struct mapfs_disk_superblock *superblock = (const void *)damage_block(image, 0);
     uint64_t checksum_seed = mapfs_le64_load(superblock->checksum_seed);
     uint64_t n = 1 + random_below(random, 6);
 
@@ -151,9 +59,9 @@ static void damage(MapfsImage *image, Random *random) {
         if (random_below(random, 2))
             damage_sealed(image, random, checksum_seed);
         else
-            poke(block_of(image, random_below(random, 3) ? pick_metadata(image, random)
-                                                         : random_below(random, image->n_blocks)),
-                 MAPFS_BLOCK_SIZE, random);
+            damage_poke(damage_block(image, random_below(random, 3) ? damage_pick_metadata(image, random)
+                                                                    : random_below(random, image->n_blocks)),
+                        MAPFS_BLOCK_SIZE, random);
     }
 }
 
@@ -222,7 +130,7 @@ static bool one_image(Flip *flip, uint64_t seed) {
     for (unsigned i = 0; i < 8; i++)
         (void)random_next(&random);
     flip->image->n_blocks = IMAGE_BLOCKS;
-    memcpy(block_of(flip->image, 0), flip->bases[random_below(&random, BASES)],
+    memcpy(damage_block(flip->image, 0), flip->bases[random_below(&random, BASES)],
            (size_t)IMAGE_BLOCKS * MAPFS_BLOCK_SIZE);
     flip->image->error = 0; /* of the image before */
     damage(flip->image, &random);

@@ -22,7 +22,8 @@ KIND_INODE, KIND_XATTR, KIND_INLINE, KIND_EXTENT, KIND_DIRENT = 1, 2, 3, 4, 5
 KIND_GROUP, KIND_PENDING = 16, 20
 GROUPS, PENDING = (1 << 63) + 1, (1 << 63) + (1 << 62)
 GROUP_BLOCKS = 32256
-UNWRITTEN = 1
+UNWRITTEN, SHARED = 1, 2
+OBJECT_SHARED, KIND_SHARED, FEATURE_SHARED = (1 << 63) + 3, 18, 1
 DIRENT_TYPES = {1: stat.S_IFIFO, 2: stat.S_IFCHR, 4: stat.S_IFDIR, 6: stat.S_IFBLK, 8: stat.S_IFREG, 10: stat.S_IFLNK,
                 12: stat.S_IFSOCK}
 EPOCH_SECONDS = -(1 << 31)
@@ -110,7 +111,7 @@ class Image:
             if found.checksum != checksum(block, 0):
                 continue
             require(found.version == 1 and found.block_size == BLOCK, 'another version of the format')
-            require(found.incompat == 0, 'unknown features')
+            require(found.incompat & ~FEATURE_SHARED == 0, 'unknown features')
             require(found.generation & 1 == slot, 'a superblock lies in the wrong slot')
             valid.append(found)
         valid.sort(key=lambda superblock: superblock.generation)
@@ -153,7 +154,9 @@ class Image:
             pointers.append(((its_object, kind, its_offset), child, child_generation))
         for index, (key, child, child_generation) in enumerate(pointers):
             below = upper if index + 1 == n_items else pointers[index + 1][0]
-            self.walk(child, child_generation, level - 1, key if index > 0 or lower is not None else None, below)
+            require(index == 0 or lower is None or lower <= key, f'block {address}: a pointer before the range of its node')
+            require(index < 2 or pointers[index - 1][0] < key, f'block {address}: its pointers do not rise')
+            self.walk(child, child_generation, level - 1, lower if index == 0 else key, below)
 
     def walk_leaf(self, node, n_items, lower, upper):
         end, previous = BLOCK, None
@@ -272,10 +275,14 @@ class Image:
             used.update(range(block, block + n_blocks))
             expected += n_blocks
 
+        for block in self.shared_blocks():
+            add(block, 1)
         for its_object, items in self.items.items():
             for (kind, _), value in items.items():
                 if its_object < 1 << 48 and kind == KIND_EXTENT:
-                    add(*unpack('QI', value))
+                    block, n_blocks, flags = unpack('QII', value)
+                    if not flags & SHARED:
+                        add(block, n_blocks)
                 elif its_object == GROUPS and kind == KIND_GROUP:
                     add(unpack('Q', value)[0], 1)
                 elif its_object > PENDING and kind == KIND_PENDING:
@@ -286,6 +293,26 @@ class Image:
         require(marked == used, f'marked, but not used: {sorted(marked - used)[:5]}; used, but not marked: '
                                 f'{sorted(used - marked)[:5]}')
         require(superblock.n_free == superblock.n_blocks - len(used), 'the superblock counts the free blocks wrongly')
+
+    def shared_blocks(self):
+        """The blocks of all extents that are marked as shared; how many of these have each is what the items say."""
+        found, counted = {}, {}
+        for its_object, items in self.items.items():
+            for (kind, offset), value in items.items():
+                if its_object < 1 << 48 and kind == KIND_EXTENT:
+                    block, n_blocks, flags = unpack('QII', value)
+                    require(flags in (0, UNWRITTEN, SHARED), f'an extent has flags {flags}')
+                    for shared in range(block, block + n_blocks if flags == SHARED else block):
+                        found[shared] = found.get(shared, 0) + 1
+                elif its_object == OBJECT_SHARED and kind == KIND_SHARED:
+                    n_blocks, n_refs, reserved = unpack('QII', value)
+                    require(n_blocks > 0 and n_refs >= 2 and reserved == 0, 'a count of shared blocks is not well formed')
+                    for shared in range(offset, offset + n_blocks):
+                        require(shared not in counted, f'shared block {shared} is counted twice')
+                        counted[shared] = n_refs
+        require({block: n for block, n in found.items() if n > 1} == counted, 'shared blocks are counted wrongly')
+        require(not found or self.superblock.incompat & FEATURE_SHARED, 'blocks are shared without the feature')
+        return found
 
     def marked_blocks(self):
         marked = set()

@@ -208,6 +208,24 @@ static void change_size(Changer *changer) {
     mapfs_fs_forget(changer->fs, attr.ino, 1);
 }
 
+/* A file, or a part of it, to another one or to the same. */
+static void change_copy(Changer *changer) {
+    MapfsAttr from, to;
+    MapfsCopyRange range;
+    uint64_t len;
+
+    if (pick_file(changer, &from) < 0)
+        return;
+    if (pick_file(changer, &to) == 0) {
+        range = (MapfsCopyRange){.from_ino = from.ino, .to_ino = to.ino, .len = UINT64_MAX};
+        range.to_offset = random_below(changer->random, 4) * 5 * MAPFS_BLOCK_SIZE;
+        range.from_offset = random_below(changer->random, 3) == 0 ? random_below(changer->random, 50000) : 0;
+        (void)!mapfs_fs_copy_range(changer->fs, &range, 0, &len);
+        mapfs_fs_forget(changer->fs, to.ino, 1);
+    }
+    mapfs_fs_forget(changer->fs, from.ino, 1);
+}
+
 static void change_xattr(Changer *changer) {
     uint8_t value[9000];
     char name[32];
@@ -261,8 +279,8 @@ static int keep_directory(void *user, const MapfsDirEntry *entry) {
 }
 
 void sample_change(MapfsFs *fs, Random *random, unsigned n_changes) {
-    static void (*const changes[])(Changer *) = {change_create, change_create, change_write, change_write,
-                                                 change_size,   change_xattr,  change_names, change_names};
+    static void (*const changes[])(Changer *) = {change_create, change_create, change_write, change_write, change_size,
+                                                 change_copy,   change_xattr,  change_names, change_names};
     Changer changer = {.fs = fs, .random = random, .directories = {MAPFS_INO_ROOT}, .n_directories = 1};
 
     (void)!mapfs_fs_readdir(fs, MAPFS_INO_ROOT, &(MapfsDirScan){0, false, keep_directory, &changer});

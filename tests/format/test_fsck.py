@@ -57,16 +57,43 @@ def test_damaged(work):
     root = root_block(data)
     data[root * 4096 + 4000] ^= 1
     image.write_bytes(data)
-    for option in ('-n', '-p', '-y'):
+    for option in ('-n', '-p'):
         result = fsck(option, image)
         expect(result.returncode == 4 and 'problem 11:' in result.stdout and str(root) in result.stdout, 'problem 11', result)
-        expect(('repairs nothing' in result.stdout) == (option != '-n'), f'{option} and repair', result)
+        expect(('it takes -y' in result.stdout) == (option == '-p'), f'{option} and repair', result)
     result = fsck('--json', image)
     facts = json.loads(result.stdout)
     expect(result.returncode == 4 and not facts['clean'], 'JSON: not clean', result)
     expect(any(p['code'] == 11 and p['block'] == root and p['name'] == 'node-checksum' and p['message']
                for p in facts['problems']), 'JSON: problem 11', result)
     expect(image.read_bytes() == bytes(data), 'the image is as it was', result)
+
+
+def test_repair(work):
+    image = work / 'repaired'
+    make(image)
+    data = bytearray(image.read_bytes())
+    data[root_block(data) * 4096 + 4000] ^= 1
+    image.write_bytes(data)
+    result = fsck('-y', image)
+    expect(result.returncode == 1 and 'lost: ' in result.stdout and 'repaired' in result.stdout, '-y repairs', result)
+    repaired = image.read_bytes()
+    result = fsck('-y', image)
+    expect(result.returncode == 0 and image.read_bytes() == repaired, 'a second run changes nothing', result)
+    result = fsck('--json', image)
+    expect(result.returncode == 0 and json.loads(result.stdout)['problems'] == [], 'JSON after a repair: clean', result)
+
+
+def test_repair_refuses(work):
+    image = work / 'without-superblock'
+    make(image)
+    data = bytearray(image.read_bytes())
+    data[300] ^= 1
+    data[4096 + 300] ^= 1
+    image.write_bytes(data)
+    result = fsck('-y', image)
+    expect(result.returncode in (4, 8), 'without a superblock nothing is repaired', result)
+    expect(image.read_bytes() == bytes(data), 'and nothing changed', result)
 
 
 def test_torn_slot_is_a_note(work):
@@ -116,7 +143,7 @@ def test_offset(work):
 
 def main():
     with tempfile.TemporaryDirectory(prefix='mapfs-fsck-') as directory:
-        for test in (test_clean, test_damaged, test_torn_slot_is_a_note, test_refused, test_offset):
+        for test in (test_clean, test_damaged, test_repair, test_repair_refuses, test_torn_slot_is_a_note, test_refused, test_offset):
             test(pathlib.Path(directory))
     return 1 if failures else 0
 

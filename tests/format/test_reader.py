@@ -89,6 +89,15 @@ def change(top):
     try_xattr(top / 'moved', 'user.of-directory', b'value')
     with open(top / 'file-4096', 'r+b') as file:
         os.posix_fallocate(file.fileno(), 0, 100_000)
+    # Copies that share blocks, whole and in part; one of them changes afterwards.
+    for number in range(3):
+        run('cp', top / 'file-3000000', top / f'copy-{number}')
+    with open(top / 'copy-1', 'r+b') as file:
+        os.truncate(top / 'copy-1', 2_000_000)
+        file.seek(1_000_000)
+        file.write(rng.randbytes(20_000))
+        with open(top / 'copy-2', 'rb') as source:
+            os.copy_file_range(source.fileno(), file.fileno(), 1_000_000, 1 << 20, 100 << 20)
 
 
 def compare(image, directory):

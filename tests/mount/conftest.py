@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 from helpers.commands import Build
 from helpers.mounts import Mount
+from helpers.spaces import Space
 
 HERE = Path(__file__).resolve().parent
 FAILED = pytest.StashKey()
 WORK = pytest.StashKey()
-NEEDS_MAPFS = {"build", "image", "mount", "kill9", "user_mount", "new_mount"}
+NEEDS_MAPFS = {"build", "image", "mount", "kill9", "user_mount", "new_mount", "space"}
 
 
 def pytest_addoption(parser):
@@ -153,19 +154,33 @@ def remount(request):
     return request.getfixturevalue("mount").remount
 
 
+@pytest.fixture
+def space(build, work):
+    """A mount namespace with the build's helpers in /sbin, and an /etc of its own (needs root)."""
+    space = Space(build, work)
+    yield space
+    space.finish()
+
+
 @contextlib.contextmanager
-def fuse_device_open_to_all():
-    """/dev/fuse is 0600 on machines without udev. One test at a time changes and restores it."""
+def fuse_device_with(wanted):
+    """/dev/fuse is 0600 on machines without udev, 0666 elsewhere. One test at a time changes and restores that."""
     with open("/tmp/mapfs-test-dev-fuse.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         mode = stat.S_IMODE(os.stat("/dev/fuse").st_mode)
-        if os.geteuid() == 0 and mode != 0o666:
-            os.chmod("/dev/fuse", 0o666)
+        if os.geteuid() == 0 and mode != wanted:
+            os.chmod("/dev/fuse", wanted)
         try:
             yield
         finally:
-            if os.geteuid() == 0 and mode != 0o666:
+            if os.geteuid() == 0 and mode != wanted:
                 os.chmod("/dev/fuse", mode)
+
+
+@pytest.fixture
+def closed_fuse_device():
+    with fuse_device_with(0o600):
+        yield
 
 
 @pytest.fixture
@@ -176,7 +191,7 @@ def user(work):
         return
     uid = pwd.getpwnam("nobody").pw_uid
     os.chown(work, uid, -1)
-    with fuse_device_open_to_all():
+    with fuse_device_with(0o666):
         yield uid
 
 

@@ -134,3 +134,22 @@ uint64_t fs_ino(MapfsFs *fs, uint64_t parent, const char *name) {
     mapfs_fs_forget(fs, attr.ino, 1);
     return attr.ino;
 }
+
+void bytes_set_size(GByteArray *bytes, uint64_t size) {
+    guint before = bytes->len;
+
+    g_byte_array_set_size(bytes, (guint)size);
+    if (size > before)
+        memset(bytes->data + before, 0, size - before);
+}
+
+void file_write(MapfsFs *fs, FsFile *file, uint64_t offset, size_t len, uint8_t salt) {
+    g_autofree uint8_t *data = g_malloc(len);
+
+    for (size_t i = 0; i < len; i++)
+        data[i] = (uint8_t)(salt + i * 7 + i / 251);
+    assert_int_equal(mapfs_fs_write(fs, file->ino, offset, data, len), len);
+    if (offset + len > file->bytes->len)
+        bytes_set_size(file->bytes, offset + len);
+    memcpy(file->bytes->data + offset, data, len);
+}

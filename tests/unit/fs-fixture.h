@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <glib.h>
+
 #include "fs/fs.h"
 
 typedef struct {
@@ -20,6 +22,11 @@ typedef struct {
 /* cmocka setup and teardown; *state is an FsFixture. */
 int fs_fixture_setup(void **state);
 int fs_fixture_teardown(void **state);
+
+/* The filesystem of a cmocka state. */
+static inline MapfsFs *fs_of(void **state) {
+    return ((FsFixture *)*state)->fs;
+}
 
 /* An image of another size; options may be NULL. */
 void fs_fixture_open(FsFixture *fixture, uint64_t n_blocks, const MapfsStoreOptions *options);
@@ -47,3 +54,15 @@ MapfsAttr fs_attr(MapfsFs *fs, uint64_t ino);
 
 /* The inode of a name that is there, without counting a lookup; 0 when there is none. */
 uint64_t fs_ino(MapfsFs *fs, uint64_t parent, const char *name);
+
+/* A file and what it should hold. */
+typedef struct {
+    uint64_t ino;
+    GByteArray *bytes;
+    char name[16];
+} FsFile;
+
+/* More bytes are zeros. */
+void bytes_set_size(GByteArray *bytes, uint64_t size);
+/* Writes bytes made from `salt` into both. */
+void file_write(MapfsFs *fs, FsFile *file, uint64_t offset, size_t len, uint8_t salt);

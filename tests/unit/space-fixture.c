@@ -16,6 +16,9 @@ static int host_reserve(MapfsImage *image, MapfsRun run) {
     uint64_t n_new = 0;
     int r = 0;
 
+    if (host->on_reserve)
+        host->on_reserve(host);
+    g_usleep(host->reserve_us);
     pthread_mutex_lock(&host->mutex);
     host->n_reserves++;
     for (uint64_t i = 0; i < run.n_blocks; i++)
@@ -35,6 +38,10 @@ static int host_reserve(MapfsImage *image, MapfsRun run) {
 static int host_discard(MapfsImage *image, MapfsRun run) {
     Host *host = (Host *)image;
 
+    if (host->discard_error < 0)
+        return host->discard_error;
+    if (host->on_discard)
+        host->on_discard(host);
     pthread_mutex_lock(&host->mutex);
     for (uint64_t i = 0; i < run.n_blocks; i++)
         host->n_given -= host->given[run.start.n + i];

@@ -12,7 +12,9 @@
 #define CHUNK 256u /* what the space asks the host for at a time */
 #define SEED 77u
 
-typedef struct {
+typedef struct Host Host;
+
+struct Host {
     MapfsImage image;
     MapfsImage *memory;
     pthread_mutex_t mutex; /* guards what follows */
@@ -20,7 +22,14 @@ typedef struct {
     uint64_t n_given, n_given_max;
     unsigned n_reserves;
     int error; /* of every reserve, 0 for none */
-} Host;
+    int discard_error;
+    unsigned reserve_us;            /* how long a reserve takes */
+    void (*on_reserve)(Host *host); /* called at its beginning, or NULL */
+    void (*on_discard)(Host *host); /* called before the blocks go, or NULL; what follows is for it */
+    void *user;
+    unsigned n_seen;
+    pthread_t thread;
+};
 
 typedef struct {
     Host host;

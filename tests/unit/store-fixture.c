@@ -48,7 +48,10 @@ static int hook_reserve(void *user, MapfsRun run) {
 
     (void)run;
     __atomic_add_fetch(&fixture->n_reserves, 1, __ATOMIC_RELAXED);
-    return count_down(&fixture->fail_reserve_in) ? -ENOSPC : 0;
+    if (!count_down(&fixture->fail_reserve_from))
+        return 0;
+    fixture->fail_reserve_from = 1;
+    return -ENOSPC;
 }
 
 void store_fixture_open(StoreFixture *fixture, uint64_t n_blocks, const MapfsStoreOptions *options) {

@@ -16,9 +16,10 @@ typedef struct {
     MapfsRecording *recording;
     MapfsImage *image;
     MapfsStore *store;
-    /* The hooks of the recording count, and fail the n-th call from now on; 0 never. */
+    /* The hooks of the recording count. 0: never. */
     unsigned n_syncs, n_reserves;
-    unsigned fail_sync_in, fail_reserve_in;
+    unsigned fail_sync_in;      /* the n-th from now on fails */
+    unsigned fail_reserve_from; /* that and all after it fail */
 } StoreFixture;
 
 /* cmocka setup and teardown; *state is a StoreFixture. */

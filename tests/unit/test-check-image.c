@@ -402,3 +402,20 @@ void *image_block(MapfsImage *image, uint64_t block) {
 struct mapfs_disk_superblock *image_superblock(MapfsImage *image) {
     return image_block(image, BUILD_GENERATION % MAPFS_SUPERBLOCK_SLOTS);
 }
+
+void image_reseal_superblock(MapfsImage *image) {
+    mapfs_superblock_seal(image_superblock(image));
+}
+
+MapfsCheckReport image_check(MapfsImage *image) {
+    const MapfsCheckOptions options = {0};
+    MapfsCheckReport report;
+
+    assert_int_equal(mapfs_check_run(image, &options, &report), 0);
+    return report;
+}
+
+void image_report_assert_clean(const MapfsCheckReport *report) {
+    if (report->n_problems > 0)
+        fail_msg("%s", report->first);
+}

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "check/check.h"
 #include "format/items.h"
 #include "format/node.h"
 #include "format/superblock.h"
@@ -70,3 +71,8 @@ MapfsImage *build_image(Build *build);
 /* Blocks of a built image, to be changed; then sealed again. */
 void *image_block(MapfsImage *image, uint64_t block);
 struct mapfs_disk_superblock *image_superblock(MapfsImage *image);
+void image_reseal_superblock(MapfsImage *image);
+
+/* What the checker says of it. */
+MapfsCheckReport image_check(MapfsImage *image);
+void image_report_assert_clean(const MapfsCheckReport *report);

@@ -21,10 +21,6 @@
 
 #define ROOT MAPFS_INO_ROOT
 
-static MapfsFs *fs_of(void **state) {
-    return ((FsFixture *)*state)->fs;
-}
-
 /* --- setattr --- */
 
 static void test_setattr_changes_what_the_mask_names(void **state) {
@@ -262,6 +258,8 @@ typedef struct {
     unsigned n, n_max;
     uint64_t cookie;
     bool plus;
+    bool may_lack; /* plus: attributes */
+    unsigned n_lacking;
 } Listing;
 
 static int listing_take(void *user, const MapfsDirEntry *entry) {
@@ -269,7 +267,9 @@ static int listing_take(void *user, const MapfsDirEntry *entry) {
 
     if (listing->n == listing->n_max)
         return 0;
-    if (listing->plus) {
+    if (listing->may_lack && !entry->attr) {
+        listing->n_lacking++;
+    } else if (listing->plus) {
         assert_non_null(entry->attr);
         assert_int_equal(entry->attr->ino, entry->ino);
         assert_int_equal(mapfs_dirent_type_from_mode(entry->attr->mode), entry->type);
@@ -312,6 +312,37 @@ static void test_listing_in_pieces_names_each_entry_once(void **state) {
         assert_int_equal(GPOINTER_TO_SIZE(g_hash_table_lookup(listing.seen, ".")), dir);
         assert_int_equal(GPOINTER_TO_SIZE(g_hash_table_lookup(listing.seen, "..")), ROOT);
         assert_int_equal(GPOINTER_TO_SIZE(g_hash_table_lookup(listing.seen, "entry 42")), fs_ino(fs, dir, "entry 42"));
+        g_hash_table_unref(listing.seen);
+    }
+}
+
+/* The first reply of a large directory has the attributes that need no reading, all others have them all. */
+static void test_cold_listing_of_a_large_directory_names_each_entry_once(void **state) {
+    static const unsigned pieces[] = {1, 100, 1000, 10000};
+    FsFixture *fixture = *state;
+    uint64_t dir = fs_make(fixture->fs, ROOT, "dir", S_IFDIR);
+    char name[32];
+
+    for (unsigned i = 0; i < 3000; i++) {
+        snprintf(name, sizeof(name), "entry %u", i);
+        assert_int_equal(fs_create(fixture->fs, dir, name, S_IFREG), 0);
+    }
+    for (unsigned i = 0; i < 2 * MAPFS_N_ELEMENTS(pieces); i++) {
+        Listing listing = {.seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL), .plus = i % 2};
+        unsigned n_lacking = 0;
+
+        fs_fixture_remount(fixture, false);
+        do {
+            listing.may_lack = listing.cookie == 0;
+            listing.n = 0;
+            listing.n_max = pieces[i / 2];
+            assert_int_equal(mapfs_fs_readdir(fixture->fs, dir,
+                                              &(MapfsDirScan){listing.cookie, listing.plus, listing_take, &listing}),
+                             0);
+        } while (listing.n > 0);
+        n_lacking = listing.n_lacking;
+        assert_int_equal(g_hash_table_size(listing.seen), 3002);
+        assert_true(!listing.plus || pieces[i / 2] < 1000 || n_lacking > 0);
         g_hash_table_unref(listing.seen);
     }
 }
@@ -397,6 +428,7 @@ int main(void) {
         TEST(test_xattr_names_with_the_same_hash_take_the_slots),
         TEST(test_missing_chunk_is_damage_and_changes_nothing),
         TEST(test_listing_in_pieces_names_each_entry_once),
+        TEST(test_cold_listing_of_a_large_directory_names_each_entry_once),
         TEST(test_cookies_survive_removal_and_insertion),
         TEST(test_listing_plus_counts_the_lookups_that_were_taken),
         TEST(test_listing_of_what_is_no_directory),

@@ -18,8 +18,7 @@
 #include <cmocka.h>
 #include <glib.h>
 
-#include "check/check.h"
-#include "fs-fixture.h"
+#include "fs-checked.h"
 #include "fs/data-private.h"
 
 #define ROOT MAPFS_INO_ROOT
@@ -29,61 +28,14 @@ static int setup(void **state) {
     return fs_fixture_setup(state);
 }
 
-static void assert_clean(MapfsImage *image) {
-    const MapfsCheckOptions options = {0};
-    MapfsCheckReport report;
-
-    assert_int_equal(mapfs_check_run(image, &options, &report), 0);
-    if (report.n_problems > 0)
-        fail_msg("the checker found: %s", report.first);
-}
-
-static int teardown(void **state) {
-    FsFixture *fixture = *state;
-
-    assert_int_equal(mapfs_fs_close(fixture->fs), 0);
-    assert_clean(fixture->image);
-    mapfs_image_close(fixture->image);
-    g_free(fixture);
-    return 0;
-}
-
-static MapfsFs *fs_of(void **state) {
-    return ((FsFixture *)*state)->fs;
-}
-
 /* --- files and what they should hold --- */
 
-typedef struct {
-    uint64_t ino;
-    GByteArray *bytes;
-} File;
-
-static File file_new(MapfsFs *fs, const char *name) {
-    return (File){fs_make(fs, ROOT, name, 0100644), g_byte_array_new()};
+static FsFile file_new(MapfsFs *fs, const char *name) {
+    return (FsFile){.ino = fs_make(fs, ROOT, name, 0100644), .bytes = g_byte_array_new()};
 }
 
-static void file_clear(File *file) {
+static void file_clear(FsFile *file) {
     g_byte_array_unref(file->bytes);
-}
-
-static void bytes_set_size(GByteArray *bytes, uint64_t size) {
-    guint before = bytes->len;
-
-    g_byte_array_set_size(bytes, (guint)size);
-    if (size > before)
-        memset(bytes->data + before, 0, size - before);
-}
-
-static void file_write(MapfsFs *fs, File *file, uint64_t offset, size_t len, uint8_t salt) {
-    g_autofree uint8_t *data = g_malloc(len);
-
-    for (size_t i = 0; i < len; i++)
-        data[i] = (uint8_t)(salt + i * 7 + i / 251);
-    assert_int_equal(mapfs_fs_write(fs, file->ino, offset, data, len), len);
-    if (offset + len > file->bytes->len)
-        bytes_set_size(file->bytes, offset + len);
-    memcpy(file->bytes->data + offset, data, len);
 }
 
 static int set_size(MapfsFs *fs, uint64_t ino, uint64_t size) {
@@ -92,12 +44,12 @@ static int set_size(MapfsFs *fs, uint64_t ino, uint64_t size) {
     return mapfs_fs_setattr(fs, ino, MAPFS_SET_SIZE, &attr, &attr);
 }
 
-static void file_truncate(MapfsFs *fs, File *file, uint64_t size) {
+static void file_truncate(MapfsFs *fs, FsFile *file, uint64_t size) {
     assert_int_equal(set_size(fs, file->ino, size), 0);
     bytes_set_size(file->bytes, size);
 }
 
-static void file_compare(MapfsFs *fs, const File *file) {
+static void file_compare(MapfsFs *fs, const FsFile *file) {
     size_t len = file->bytes->len + 10;
     g_autofree uint8_t *data = g_malloc(len);
 
@@ -131,7 +83,7 @@ static void file_delete(MapfsFs *fs, const char *name, uint64_t ino) {
 
 static void test_small_content_lies_in_the_tree(void **state) {
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_write(fs, &file, 0, 1, 1);
     file_write(fs, &file, 700, 300, 2);
@@ -155,7 +107,7 @@ static void test_small_content_lies_in_the_tree(void **state) {
 
 static void test_content_leaves_the_tree_for_a_far_write(void **state) {
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_write(fs, &file, 10, 1000, 1);
     file_write(fs, &file, 10 * BLOCK + 5, 100, 2);
@@ -166,7 +118,7 @@ static void test_content_leaves_the_tree_for_a_far_write(void **state) {
 
 static void test_content_leaves_the_tree_for_a_size(void **state) {
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_write(fs, &file, 10, 1000, 1);
     file_truncate(fs, &file, 900);
@@ -181,7 +133,7 @@ static void test_content_leaves_the_tree_for_a_size(void **state) {
 
 static void test_holes_take_no_blocks_and_read_as_zeros(void **state) {
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_truncate(fs, &file, 100 * BLOCK);
     assert_int_equal(n_blocks(fs, file.ino), 0);
@@ -245,7 +197,7 @@ static void test_old_bytes_past_the_end_do_not_come_back(void **state) {
 
     for (unsigned i = 0; i < MAPFS_N_ELEMENTS(sizes) * 16; i++) {
         uint64_t size = sizes[i / 16];
-        File file = file_new(fs, "f");
+        FsFile file = file_new(fs, "f");
 
         file_write(fs, &file, 0, 3 * BLOCK, 9);
         if (i & 1)
@@ -270,7 +222,7 @@ static void test_old_bytes_past_the_end_do_not_come_back(void **state) {
 
 static void test_appends_survive_a_sync_and_only_that(void **state) {
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_write(fs, &file, 0, 3000, 1); /* past what fits into the tree */
     for (unsigned i = 0; i < 50; i++) {
@@ -300,7 +252,7 @@ static void test_aborted_write_changes_nothing(void **state) {
     MapfsFs *fs = fs_of(state);
 
     for (unsigned i = 0; i < MAPFS_N_ELEMENTS(ranges) * 4; i++) {
-        File file = file_new(fs, "f");
+        FsFile file = file_new(fs, "f");
 
         file_write(fs, &file, 0, i & 2 ? 12287 : 1000, 1);
         if (i & 1)
@@ -318,7 +270,7 @@ static void test_aborted_write_changes_nothing(void **state) {
 static void test_write_aborted_after_its_stores_leaves_no_byte_past_the_end(void **state) {
     g_autofree MapfsWrite *write = g_new(MapfsWrite, 1);
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_write(fs, &file, 0, 5000, 1);
     assert_int_equal(mapfs_fs_write_begin(fs, file.ino, (MapfsIoRange){5000, 6000}, 0, write), 0);
@@ -333,7 +285,7 @@ static void test_write_aborted_after_its_stores_leaves_no_byte_past_the_end(void
 static void test_lengths_of_writes_are_checked(void **state) {
     g_autofree MapfsWrite *write = g_new(MapfsWrite, 1);
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     assert_int_equal(mapfs_fs_write_begin(fs, file.ino, (MapfsIoRange){0, 0}, 0, write), -EINVAL);
     assert_int_equal(mapfs_fs_write_begin(fs, file.ino, (MapfsIoRange){0, MAPFS_IO_LEN_MAX + 1}, 0, write), -EINVAL);
@@ -348,7 +300,7 @@ static void test_lengths_of_writes_are_checked(void **state) {
 static void test_write_into_fragmented_space(void **state) {
     MapfsFs *fs = fs_of(state);
     g_autofree uint8_t *block = g_malloc0(BLOCK);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
     unsigned n = 0;
     char name[16];
 
@@ -378,7 +330,7 @@ static void test_write_into_fragmented_space(void **state) {
 #define RANDOM_STEPS 3000u
 #define RANDOM_SIZE (700u * 1024u)
 
-static void random_step(MapfsFs *fs, File *file, GRand *rand) {
+static void random_step(MapfsFs *fs, FsFile *file, GRand *rand) {
     uint64_t offset = g_rand_int(rand) % RANDOM_SIZE;
     size_t len = g_rand_int(rand) % (g_rand_int(rand) % 8 ? 6000 : 200000) + 1;
 
@@ -410,7 +362,7 @@ static void test_random_writes_and_sizes_agree_with_memory(void **state) {
     uint32_t seed = text ? (uint32_t)strtoul(text, NULL, 0) : (uint32_t)time(NULL);
     GRand *rand = g_rand_new_with_seed(seed);
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
     uint64_t n_free = settled_free(fs);
 
     print_message("# MAPFS_TEST_SEED=%u\n", seed);
@@ -426,7 +378,7 @@ static void test_random_writes_and_sizes_agree_with_memory(void **state) {
             fs_fixture_remount(*state, crash);
             fs = fs_of(state);
             if (!crash)
-                assert_clean(((FsFixture *)*state)->image);
+                (void)fs_check_image(((FsFixture *)*state)->image);
             file_compare(fs, &file);
         }
     }
@@ -457,7 +409,7 @@ static uint64_t fill(MapfsFs *fs, uint64_t ino, size_t step) {
 static void test_write_that_finds_no_room_changes_nothing(void **state) {
     MapfsFs *fs = fs_of(state);
     uint64_t big = fs_make(fs, ROOT, "big", 0100644), n_free = settled_free(fs), size;
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
 
     file_write(fs, &file, 0, 10000, 1);
     assert_int_equal(mapfs_fs_sync(fs), 0);
@@ -481,7 +433,7 @@ static void test_write_that_finds_no_room_changes_nothing(void **state) {
 
 static void test_full_image_can_be_overwritten(void **state) {
     MapfsFs *fs = fs_of(state);
-    File file = file_new(fs, "f");
+    FsFile file = file_new(fs, "f");
     uint64_t big = fs_make(fs, ROOT, "big", 0100644);
 
     file_write(fs, &file, 0, 200 * BLOCK, 1);
@@ -552,7 +504,8 @@ static void test_crash_in_a_long_truncate_is_gone_on_with(void **state) {
     MapfsFs *fs = fs_of(state);
     uint64_t n_free = settled_free(fs), ino = make_scattered(fs, "f", 400);
     MapfsTxn txn;
-    struct mapfs_disk_record_truncate record = {.ino = mapfs_le64_store(ino), .size = mapfs_le64_store(1)};
+    struct mapfs_disk_record_truncate record = {
+        .ino = mapfs_le64_store(ino), .size = mapfs_le64_store(1), .n_extents = mapfs_le32_store(64)};
 
     /* The record alone, as a crash right after it leaves it. */
     mapfs_record_init(&record.header, MAPFS_RECORD_TRUNCATE, sizeof(record), mapfs_fs_now());
@@ -563,7 +516,7 @@ static void test_crash_in_a_long_truncate_is_gone_on_with(void **state) {
     assert_int_equal(mapfs_fs_sync(fs), 0);
     fs_fixture_remount(*state, true);
     fs = fs_of(state);
-    assert_clean(((FsFixture *)*state)->image);
+    (void)fs_check_image(((FsFixture *)*state)->image);
     assert_in_range(n_blocks(fs, ino), 300, 399);
     assert_int_equal(mapfs_fs_reclaim(fs), 0);
     assert_int_equal(n_blocks(fs, ino), 1);
@@ -686,11 +639,11 @@ static void test_threads_write_and_read_side_by_side(void **state) {
         if (workers[i].failure)
             fail_msg("worker %u: %s", i, workers[i].failure);
     assert_int_equal(mapfs_fs_close(fixture.fs), 0);
-    assert_clean(fixture.image);
+    (void)fs_check_image(fixture.image);
     mapfs_image_close(fixture.image);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, fs_checked_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

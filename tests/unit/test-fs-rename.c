@@ -187,6 +187,83 @@ static void test_exchange_swaps_files_and_directories(void **state) {
     assert_int_equal(fs_rename(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "none"), EXCHANGE), -ENOENT);
 }
 
+static int fs_rename_whiteout(MapfsFs *fs, MapfsName from, MapfsName to, unsigned flags) {
+    const MapfsNewInode owner = {.uid = 21, .gid = 22};
+
+    return mapfs_fs_rename_whiteout(fs, &from, &to, flags, &owner);
+}
+
+static void assert_whiteout(MapfsFs *fs, uint64_t parent, const char *name, uint32_t gid) {
+    uint64_t ino = fs_ino(fs, parent, name);
+    MapfsAttr attr;
+
+    assert_true(ino > 0);
+    attr = fs_attr(fs, ino);
+    assert_int_equal(attr.mode, S_IFCHR);
+    assert_int_equal(attr.rdev_major, 0);
+    assert_int_equal(attr.rdev_minor, 0);
+    assert_int_equal(attr.nlink, 1);
+    assert_int_equal(attr.size, 0);
+    assert_int_equal(attr.uid, 21);
+    assert_int_equal(attr.gid, gid);
+}
+
+static void test_whiteout_takes_the_old_name(void **state) {
+    Scene s = scene(state);
+    MapfsFsStatus before, after;
+
+    mapfs_fs_statfs(s.fs, &before);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "moved"), 0), 0);
+    mapfs_fs_statfs(s.fs, &after);
+    assert_int_equal(after.n_inodes - after.n_inodes_free, before.n_inodes - before.n_inodes_free + 1);
+    assert_whiteout(s.fs, ROOT, "f", 22);
+    assert_int_equal(fs_ino(s.fs, s.a, "moved"), s.f);
+    assert_dir(s.fs, ROOT, 3, 4);
+    assert_dir(s.fs, s.a, 3, 3);
+    /* In one directory, where the name is new there, and where it is taken. */
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(s.a, "moved"), fs_at(s.a, "f2"), MAPFS_FS_RENAME_NOREPLACE), 0);
+    assert_dir(s.fs, s.a, 4, 3);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(s.a, "f2"), fs_at(s.a, "g"), 0), 0);
+    assert_whiteout(s.fs, s.a, "moved", 22);
+    assert_whiteout(s.fs, s.a, "f2", 22);
+    assert_int_equal(fs_ino(s.fs, s.a, "g"), s.f);
+    assert_int_equal(fs_attr(s.fs, s.g).nlink, 0);
+    assert_dir(s.fs, s.a, 4, 3);
+}
+
+static void test_whiteout_of_a_directory_counts_the_subdirectory_that_moved(void **state) {
+    Scene s = scene(state);
+    const MapfsAttr setgid = {.mode = 02755, .gid = 99};
+    MapfsAttr attr;
+
+    assert_int_equal(mapfs_fs_setattr(s.fs, s.a, MAPFS_SET_MODE | MAPFS_SET_GID, &setgid, &attr), 0);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(s.a, "sub"), fs_at(ROOT, "sub"), 0), 0);
+    assert_whiteout(s.fs, s.a, "sub", 99);
+    assert_int_equal(fs_attr(s.fs, s.sub).parent, ROOT);
+    assert_dir(s.fs, s.a, 2, 2);
+    assert_dir(s.fs, ROOT, 4, 5);
+    fs_fixture_remount(*state, false);
+    s.fs = ((FsFixture *)*state)->fs;
+    assert_whiteout(s.fs, s.a, "sub", 99);
+    /* It is a name like any other. */
+    assert_int_equal(fs_unlink(s.fs, s.a, "sub"), 0);
+    assert_dir(s.fs, s.a, 1, 2);
+}
+
+static void test_whiteout_refuses_what_does_not_fit(void **state) {
+    Scene s = scene(state);
+
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "g"), EXCHANGE), -EINVAL);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "f"), fs_at(s.a, "g"), NOREPLACE), -EEXIST);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "none"), fs_at(s.a, "x"), 0), -ENOENT);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "a"), fs_at(s.sub, "x"), 0), -EINVAL);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "a"), fs_at(ROOT, "b"), 0), -ENOTEMPTY);
+    assert_int_equal(fs_rename_whiteout(s.fs, fs_at(ROOT, "f"), fs_at(ROOT, "f"), 0), 0);
+    assert_int_equal(fs_ino(s.fs, ROOT, "f"), s.f);
+    assert_dir(s.fs, ROOT, 3, 4);
+    assert_dir(s.fs, s.a, 2, 3);
+}
+
 static void test_rename_survives_a_remount(void **state) {
     Scene s = scene(state);
 
@@ -257,6 +334,9 @@ int main(void) {
         TEST(test_rename_of_two_names_of_one_inode_does_nothing),
         TEST(test_noreplace_refuses_a_taken_name),
         TEST(test_exchange_swaps_files_and_directories),
+        TEST(test_whiteout_takes_the_old_name),
+        TEST(test_whiteout_of_a_directory_counts_the_subdirectory_that_moved),
+        TEST(test_whiteout_refuses_what_does_not_fit),
         TEST(test_rename_survives_a_remount),
         TEST(test_parents_in_a_circle_are_damage_and_no_endless_loop),
         TEST(test_directory_that_is_an_entry_of_itself_is_damage),

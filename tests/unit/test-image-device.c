@@ -63,7 +63,7 @@ static void test_device_is_mapped_synced_and_claimed(void **state) {
     files_read(backing, (off_t)(3 * BLOCK), &byte, 1);
     assert_int_equal(byte, 0x32);
     assert_int_equal(mapfs_image_host_free(image), UINT64_MAX);
-    assert_int_equal(mapfs_image_host_allocated(image), 256 * BLOCK);
+    assert_true(mapfs_image_host_allocated(image) == UINT64_MAX);
     mapfs_image_close(image);
     assert_int_equal(files_open_exclusive(device, 0, &image), 0);
     mapfs_image_close(image);

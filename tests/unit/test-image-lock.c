@@ -207,6 +207,34 @@ static void test_images_in_one_file_have_locks_of_their_own(void **state) {
     files_remove(path);
 }
 
+static void test_image_that_is_held_is_found_between_offsets(void **state) {
+    char *path = new_image();
+    MapfsImageOpen writer = {.exclusive = true, .offset_bytes = 4 * BLOCK};
+    MapfsImageOpen reader = {.read_only = true, .shared = true, .offset_bytes = 6 * BLOCK};
+    MapfsImage *first, *second;
+    uint64_t offset = 99;
+
+    (void)state;
+    assert_int_equal(mapfs_image_holder_between(path, 0, UINT64_MAX & ~(BLOCK - 1), &offset), 0);
+    assert_int_equal(mapfs_image_open_file(path, &writer, &first), 0);
+    assert_int_equal(mapfs_image_holder_between(path, 0, 4 * BLOCK, &offset), 0);
+    assert_int_equal(mapfs_image_holder_between(path, 5 * BLOCK, 8 * BLOCK, &offset), 0);
+    assert_int_equal(mapfs_image_holder_between(path, 5 * BLOCK, 5 * BLOCK, &offset), 0);
+    assert_int_equal(offset, 99);
+    assert_int_equal(mapfs_image_holder_between(path, 0, UINT64_MAX & ~(BLOCK - 1), &offset), 1);
+    assert_int_equal(offset, 4 * BLOCK);
+    offset = 99;
+    assert_int_equal(mapfs_image_holder_between(path, 4 * BLOCK, 5 * BLOCK, &offset), 1);
+    assert_int_equal(offset, 4 * BLOCK);
+    assert_int_equal(mapfs_image_open_file(path, &reader, &second), 0);
+    assert_int_equal(mapfs_image_holder_between(path, 5 * BLOCK, 8 * BLOCK, &offset), 1);
+    assert_int_equal(offset, 6 * BLOCK);
+    mapfs_image_close(first);
+    mapfs_image_close(second);
+    assert_int_equal(mapfs_image_holder_between(path, 0, 8 * BLOCK, &offset), 0);
+    files_remove(path);
+}
+
 static void test_reader_passes_beside_a_writer(void **state) {
     char *path = new_image();
     MapfsImageOpen how = {.read_only = true};
@@ -265,6 +293,7 @@ int main(void) {
         cmocka_unit_test(test_process_on_its_way_out_is_leaving),
         cmocka_unit_test(test_lock_outlives_other_descriptors_of_the_file),
         cmocka_unit_test(test_images_in_one_file_have_locks_of_their_own),
+        cmocka_unit_test(test_image_that_is_held_is_found_between_offsets),
         cmocka_unit_test(test_reader_passes_beside_a_writer),
         cmocka_unit_test(test_holder_of_another_pid_namespace_has_no_pid),
         cmocka_unit_test(test_holder_of_nothing_is_an_error),

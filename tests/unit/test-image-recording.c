@@ -86,8 +86,8 @@ static void test_every_version_since_the_sync_can_come_back(void **state) {
     assert_int_equal(lab_sync(lab, 1), 0);
     for (uint8_t value = 11; value < 15; value++) {
         lab_fill(lab, 1, value);
-        mapfs_image_start_write(lab.image, run_of(0, 1)); /* notes too */
-        mapfs_recording_note(lab.recording);              /* nothing new */
+        mapfs_image_write_out(lab.image, &(MapfsRun){{0}, 1}, 1); /* notes too */
+        mapfs_recording_note(lab.recording);                      /* nothing new */
     }
     assert_int_equal(mapfs_recording_unsynced(lab.recording, &n_versions), 1);
     assert_int_equal(n_versions, 4);
@@ -261,6 +261,53 @@ static void test_failed_sync_makes_nothing_durable(void **state) {
     lab_close(log.lab);
 }
 
+static int fail_sync(void *user, MapfsSyncChannel channel, const MapfsRun *runs, size_t n_runs) {
+    (void)channel;
+    (void)runs;
+    (void)n_runs;
+    return *(const int *)user;
+}
+
+static void test_pages_of_a_failed_sync_are_lost(void **state) {
+    const MapfsRun both = run_of(1, 2);
+    Lab lab = lab_open(4);
+    int result = -EIO;
+
+    (void)state;
+    mapfs_recording_set_hooks(lab.recording, &(MapfsRecordingHooks){.sync_begin = fail_sync, .user = &result});
+    lab_fill(lab, 1, 5);
+    lab_fill(lab, 2, 6);
+    assert_int_equal(mapfs_image_sync(lab.image, MAPFS_SYNC_DATA, &both, 1), -EIO);
+    lab.image->error = 0; /* another process */
+    lab.image->writes_lost = false;
+    result = 0;
+    lab_fill(lab, 2, 7);
+    assert_int_equal(mapfs_image_sync(lab.image, MAPFS_SYNC_DATA, &both, 1), 0);
+    assert_int_equal(lab_crash(lab, MAPFS_CRASH_ALL_OLD, 0, 1), 0); /* clean: not written */
+    assert_int_equal(lab_crash(lab, MAPFS_CRASH_ALL_OLD, 0, 2), 7); /* stored into again */
+    mapfs_image_drop(lab.image, both);
+    assert_int_equal(mapfs_recording_unsynced(lab.recording, NULL), 0); /* what memory has, the disk has */
+    assert_int_equal(*(const uint8_t *)mapfs_image_read(lab.image, run_of(1, 1)),
+                     lab_crash(lab, MAPFS_CRASH_ALL_OLD, 0, 1));
+    lab_close(lab);
+}
+
+static void test_pages_outlive_a_killed_sync(void **state) {
+    Lab lab = lab_open(4);
+    int result = -EINTR;
+
+    (void)state;
+    mapfs_recording_set_hooks(lab.recording, &(MapfsRecordingHooks){.sync_begin = fail_sync, .user = &result});
+    lab_fill(lab, 1, 5);
+    assert_int_equal(lab_sync(lab, 1), -EIO);
+    lab.image->error = 0; /* another process */
+    lab.image->writes_lost = false;
+    result = 0;
+    assert_int_equal(lab_sync(lab, 1), 0);
+    assert_int_equal(lab_crash(lab, MAPFS_CRASH_ALL_OLD, 0, 1), 5);
+    lab_close(lab);
+}
+
 static int refuse(void *user, MapfsRun run) {
     (void)user;
     return run.n_blocks > 2 ? -ENOSPC : 0;
@@ -422,6 +469,8 @@ int main(void) {
         cmocka_unit_test(test_same_seed_gives_the_same_disk),
         cmocka_unit_test(test_sync_in_flight_promises_nothing_yet),
         cmocka_unit_test(test_failed_sync_makes_nothing_durable),
+        cmocka_unit_test(test_pages_of_a_failed_sync_are_lost),
+        cmocka_unit_test(test_pages_outlive_a_killed_sync),
         cmocka_unit_test(test_reserve_can_be_refused),
         cmocka_unit_test(test_discarded_blocks_hold_no_zeros),
         cmocka_unit_test(test_load_is_a_boot),

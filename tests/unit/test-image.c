@@ -207,7 +207,7 @@ static void test_read_only_image_changes_nothing(void **state) {
     assert_int_equal(mapfs_image_sync(image, MAPFS_SYNC_DATA, &(MapfsRun){{0}, 1}, 1), -EROFS);
     assert_int_equal(mapfs_image_reserve(image, run_of(0, 1)), -EROFS);
     assert_int_equal(mapfs_image_discard(image, run_of(0, 1)), -EROFS);
-    mapfs_image_start_write(image, run_of(0, 1));
+    mapfs_image_write_out(image, &(MapfsRun){{0}, 1}, 1);
     mapfs_image_read_ahead(image, run_of(0, 4));
     mapfs_image_drop(image, run_of(0, 4));
     assert_int_equal(mapfs_image_error(image), 0);
@@ -302,7 +302,7 @@ static void *sync_often(void *argument) {
         int r = mapfs_image_sync(image, i % 2 ? MAPFS_SYNC_META : MAPFS_SYNC_DATA, runs, 2);
         if (r < 0)
             return GINT_TO_POINTER(r);
-        mapfs_image_start_write(image, run_of(100 + i, 1));
+        mapfs_image_write_out(image, &(MapfsRun){{100 + i}, 1}, 1);
     }
     return NULL;
 }

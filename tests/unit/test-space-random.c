@@ -82,7 +82,10 @@ static void model_nodes(Model *model) {
     for (unsigned i = 0; i < n; i++) {
         MapfsBlock block;
 
-        assert_int_equal(mapfs_space_allocate_node(model->test.space, &block), 0);
+        assert_int_equal(mapfs_space_allocate_node(model->test.space,
+                                                   g_rand_boolean(model->rand) ? MAPFS_PLACE_NAMES : MAPFS_PLACE_NODES,
+                                                   &block),
+                         0);
         model_take(model, (MapfsRun){block, 1});
     }
     mapfs_space_unclaim(model->test.space, n_claimed);
@@ -97,11 +100,22 @@ static void model_release(Model *model) {
         return;
     run = g_array_index(model->runs, MapfsRun, i);
     g_array_remove_index_fast(model->runs, i);
-    if (g_rand_boolean(model->rand))
-        mapfs_space_discard(model->test.space, run, 10);
     assert_int_equal(mapfs_space_release(model->test.space, run), 0);
     memset(model->taken + run.start.n, 0, run.n_blocks);
     model->n_free += run.n_blocks;
+}
+
+/* Whatever is taken keeps its host blocks: model_compare() looks. */
+static void model_trim(Model *model) {
+    const MapfsSpaceTrim what = {
+        .range = {{g_rand_int(model->rand) % MODEL_BLOCKS}, g_rand_int(model->rand) % 5000},
+        .n_min = g_rand_int(model->rand) % 40,
+        .n_keep = 10,
+    };
+    uint64_t n_blocks;
+
+    assert_int_equal(mapfs_space_trim(model->test.space, &what, &n_blocks), 0);
+    assert_in_range(n_blocks, 0, what.range.n_blocks);
 }
 
 static void model_compare(Model *model) {
@@ -119,6 +133,8 @@ static void model_compare(Model *model) {
             assert_int_equal(bit, block < FIRST_USABLE || block >= MODEL_BLOCKS || model->taken[block]);
         }
     }
+    for (uint64_t i = 0; i < MODEL_BLOCKS; i++)
+        assert_true(!model->taken[i] || model->test.host.given[i]);
     mapfs_space_clean(model->test.space);
 }
 
@@ -135,6 +151,8 @@ static void model_step(Model *model) {
         if (g_rand_int(model->rand) % 64 == 0)
             model->test.host.n_given_max =
                 model->test.host.n_given_max == UINT64_MAX ? model->test.host.n_given : UINT64_MAX;
+        if (g_rand_int(model->rand) % 16 == 0)
+            model_trim(model);
         return;
     default:
         /* Fill up, drain, fill up. */
@@ -194,12 +212,14 @@ static bool worker_own(Worker *worker, MapfsRun run, bool own) {
 static bool worker_step(Worker *worker, GRand *rand) {
     MapfsSpace *space = worker->test->space;
     const MapfsSpaceWish wish = {.n_blocks = g_rand_int(rand) % 100 + 1, .n_keep = 10, .apart = g_rand_boolean(rand)};
+    const MapfsSpaceTrim trim = {.range = {{0}, 1024}, .n_min = 1, .n_keep = 10};
+    uint64_t n_trimmed;
     MapfsRun run;
     bool ok;
 
     if (mapfs_space_claim(space, 3, 10) == 0) {
         run.n_blocks = 1;
-        ok = mapfs_space_allocate_node(space, &run.start) == 0;
+        ok = mapfs_space_allocate_node(space, MAPFS_PLACE_NODES, &run.start) == 0;
         mapfs_space_unclaim(space, 3);
         if (!ok || !worker_own(worker, run, true) || !worker_own(worker, run, false) ||
             mapfs_space_release(space, run) != 0)
@@ -209,8 +229,8 @@ static bool worker_step(Worker *worker, GRand *rand) {
         return true;
     if (!worker_own(worker, run, true))
         return false;
-    if (g_rand_int(rand) % 16 == 0)
-        mapfs_space_discard(space, run, 10);
+    if (g_rand_int(rand) % 16 == 0 && mapfs_space_trim(space, &trim, &n_trimmed) < 0)
+        return false;
     return worker_own(worker, run, false) && mapfs_space_release(space, run) == 0;
 }
 

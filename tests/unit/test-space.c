@@ -46,12 +46,16 @@ static void release(Test *test, uint64_t start, uint64_t n_blocks) {
     assert_int_equal(mapfs_space_release(test->space, (MapfsRun){{start}, n_blocks}), 0);
 }
 
-static uint64_t take_node(Test *test) {
+static uint64_t take_node_at(Test *test, MapfsNodePlace place) {
     MapfsBlock block;
 
-    assert_int_equal(mapfs_space_allocate_node(test->space, &block), 0);
+    assert_int_equal(mapfs_space_allocate_node(test->space, place, &block), 0);
     assert_true(test->host.given[block.n]);
     return block.n;
+}
+
+static uint64_t take_node(Test *test) {
+    return take_node_at(test, MAPFS_PLACE_NODES);
 }
 
 /* --- runs --- */
@@ -263,10 +267,54 @@ static void test_nodes_lie_in_reserved_chunks_alone(void **state) {
 
     (void)state;
     test_open(&test, 4096);
-    assert_int_equal(mapfs_space_allocate_node(test.space, &block), -ENOSPC);
+    assert_int_equal(mapfs_space_allocate_node(test.space, MAPFS_PLACE_NODES, &block), -ENOSPC);
     (void)allocate(&test, 1024, 10); /* the host is asked for the whole chunk */
     assert_int_equal(take_node(&test), 1034);
     test_close(&test);
+}
+
+static void test_names_lie_in_a_chunk_of_their_own(void **state) {
+    Test test;
+
+    (void)state;
+    test_open(&test, 8192);
+    assert_int_equal(mapfs_space_claim(test.space, 4 * CHUNK, 0), 0);
+    assert_int_equal(take_node(&test), FIRST_USABLE);
+    /* The last of the five chunks that the claim needs: the first holds the superblocks and the log, too. */
+    for (uint64_t i = 0; i < 10; i++) {
+        assert_int_equal(take_node_at(&test, MAPFS_PLACE_NAMES), 4 * CHUNK + i);
+        assert_int_equal(take_node(&test), FIRST_USABLE + 1 + i);
+    }
+    release(&test, 4 * CHUNK + 3, 1);
+    assert_int_equal(take_node_at(&test, MAPFS_PLACE_NAMES), 4 * CHUNK + 3);
+    /* A full one is followed by another. */
+    for (uint64_t i = 10; i < CHUNK; i++)
+        assert_int_equal(take_node_at(&test, MAPFS_PLACE_NAMES), 4 * CHUNK + i);
+    assert_int_equal(take_node_at(&test, MAPFS_PLACE_NAMES), 3 * CHUNK);
+    test_close(&test);
+}
+
+static void test_nodes_and_names_take_each_other_s_room_when_theirs_is_gone(void **state) {
+    const MapfsNodePlace places[] = {MAPFS_PLACE_NODES, MAPFS_PLACE_NAMES};
+    MapfsBlock block;
+
+    (void)state;
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(places); i++) {
+        Test test;
+
+        test_open(&test, 4096);
+        test.host.n_given_max = 3 * CHUNK;
+        assert_int_equal(mapfs_space_claim(test.space, 3 * CHUNK - FIRST_USABLE, 0), 0);
+        assert_int_equal(take_node_at(&test, MAPFS_PLACE_NAMES), 2 * CHUNK);
+        for (unsigned n = 1; n < 3 * CHUNK - FIRST_USABLE; n++)
+            (void)take_node_at(&test, places[i]);
+        assert_int_equal(mapfs_space_allocate_node(test.space, places[i], &block), -ENOSPC);
+        release(&test, 2 * CHUNK + 7, 1);
+        assert_int_equal(take_node_at(&test, places[i]), 2 * CHUNK + 7);
+        release(&test, CHUNK + 9, 1);
+        assert_int_equal(take_node_at(&test, places[i]), CHUNK + 9);
+        test_close(&test);
+    }
 }
 
 /* --- giving back --- */
@@ -312,37 +360,88 @@ static void test_release_of_free_or_foreign_blocks_is_damage(void **state) {
     test_close(&test);
 }
 
-static void test_discarded_blocks_are_reserved_again_before_use(void **state) {
+/* --- a full host --- */
+
+/* Takes all that was claimed for nodes, once. */
+static void take_claimed(Host *host) {
+    Test *test = host->user;
+    MapfsBlock block;
+
+    host->on_reserve = NULL;
+    for (unsigned i = 0; i < 200; i++)
+        assert_int_equal(mapfs_space_allocate_node(test->space, MAPFS_PLACE_NODES, &block), 0);
+}
+
+static void test_data_that_waits_for_the_host_leaves_the_nodes_what_they_claimed(void **state) {
+    const uint64_t lens[] = {100, 300, 1000, 3000};
+
+    (void)state;
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(lens); i++) {
+        Test test;
+        MapfsRun run;
+
+        test_open(&test, 4096);
+        assert_int_equal(mapfs_space_claim(test.space, 200, 0), 0);
+        test.host.user = &test;
+        test.host.on_reserve = take_claimed;
+        run = allocate(&test, FIRST_USABLE, lens[i]); /* where the claimed blocks lie */
+        assert_true(run.n_blocks > 0);
+        if (test.host.on_reserve)
+            take_claimed(&test.host);
+        test_close(&test);
+    }
+}
+
+typedef struct {
+    Test *test;
+    int result;
+} Claimer;
+
+static void *claimer_main(void *argument) {
+    Claimer *claimer = argument;
+
+    do
+        claimer->result = mapfs_space_claim(claimer->test->space, 10, 0);
+    while (claimer->result == -ENOSPC && mapfs_space_wait_claims(claimer->test->space, 10));
+    return NULL;
+}
+
+/* Each counts, and waits for, what others will give back, and not what others only ask for. */
+static void test_claims_on_a_full_host_do_not_wait_for_each_other(void **state) {
+    pthread_t threads[8];
+    Claimer claimers[8];
     Test test;
 
     (void)state;
     test_open(&test, 4096);
-    (void)allocate(&test, 1024, 512);
-    mapfs_space_discard(test.space, (MapfsRun){{1024}, 512}, 0);
-    for (unsigned i = 0; i < 512; i++)
-        assert_false(test.host.given[1024 + i]);
-    release(&test, 1024, 512);
-    /* allocate() looks whether the host has them. */
-    assert_run(allocate(&test, 1024, 512), 1024, 512);
+    test.host.n_given_max = 0;
+    test.host.reserve_us = 2000;
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(threads); i++) {
+        claimers[i] = (Claimer){.test = &test};
+        assert_int_equal(pthread_create(&threads[i], NULL, claimer_main, &claimers[i]), 0);
+    }
+    for (unsigned i = 0; i < MAPFS_N_ELEMENTS(threads); i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(claimers[i].result, -ENOSPC);
+    }
+    assert_in_range(test.host.n_reserves, 8, 8 * 16);
+    assert_int_equal(status(&test).n_claimed, 0);
     test_close(&test);
 }
 
-/* Claimed blocks have the host's behind them: a discard beside them must not take these away. */
-static void test_discard_leaves_what_is_claimed(void **state) {
+/* As after a mount, when nobody knows yet what the host has given. */
+static void test_claim_finds_what_a_full_host_has_given_further_on(void **state) {
     Test test;
 
     (void)state;
-    test_open(&test, 1024);
-    (void)allocate(&test, 512, 100);
-    assert_int_equal(mapfs_space_claim(test.space, 700, 40), 0);
-    test.host.error = -ENOSPC;
-    mapfs_space_discard(test.space, (MapfsRun){{512}, 100}, 40);
-    for (unsigned i = 0; i < 740; i++)
-        (void)take_node(&test);
+    test_open(&test, 4096);
+    memset(test.host.given + 7 * CHUNK, 1, CHUNK);
+    test.host.n_given = CHUNK;
+    test.host.n_given_max = CHUNK;
+    assert_int_equal(mapfs_space_claim(test.space, 100, 0), 0);
+    assert_in_range(take_node(&test), 7 * CHUNK, 8 * CHUNK - 1);
     test_close(&test);
 }
-
-/* --- a full host --- */
 
 static void test_claim_on_a_full_host_is_refused(void **state) {
     MapfsBlock block;
@@ -357,7 +456,7 @@ static void test_claim_on_a_full_host_is_refused(void **state) {
     assert_int_equal(mapfs_space_claim(test.space, CHUNK - FIRST_USABLE, 0), 0);
     for (unsigned i = 0; i < CHUNK - FIRST_USABLE; i++)
         (void)take_node(&test);
-    assert_int_equal(mapfs_space_allocate_node(test.space, &block), -ENOSPC);
+    assert_int_equal(mapfs_space_allocate_node(test.space, MAPFS_PLACE_NODES, &block), -ENOSPC);
     test_close(&test);
 }
 
@@ -590,11 +689,14 @@ int main(void) {
         cmocka_unit_test(test_claim_past_the_free_blocks_changes_nothing),
         cmocka_unit_test(test_nodes_are_taken_first_fit),
         cmocka_unit_test(test_nodes_lie_in_reserved_chunks_alone),
+        cmocka_unit_test(test_names_lie_in_a_chunk_of_their_own),
+        cmocka_unit_test(test_nodes_and_names_take_each_other_s_room_when_theirs_is_gone),
         cmocka_unit_test(test_released_blocks_are_handed_out_again),
         cmocka_unit_test(test_release_over_a_group_boundary),
         cmocka_unit_test(test_release_of_free_or_foreign_blocks_is_damage),
-        cmocka_unit_test(test_discarded_blocks_are_reserved_again_before_use),
-        cmocka_unit_test(test_discard_leaves_what_is_claimed),
+        cmocka_unit_test(test_data_that_waits_for_the_host_leaves_the_nodes_what_they_claimed),
+        cmocka_unit_test(test_claims_on_a_full_host_do_not_wait_for_each_other),
+        cmocka_unit_test(test_claim_finds_what_a_full_host_has_given_further_on),
         cmocka_unit_test(test_claim_on_a_full_host_is_refused),
         cmocka_unit_test(test_data_on_a_full_host_takes_what_the_host_has_given),
         cmocka_unit_test(test_host_that_has_less_than_a_chunk_gives_what_it_has),

@@ -233,6 +233,31 @@ static void test_removal_of_big_items_shrinks_deep_trees(void **state) {
     remove_all(store, 21000, 3, 10007);
 }
 
+/* The neighbour takes over the range of an index node that is dropped, but keeps the key of its own first pointer: keys below that one
+ * go to its first child all the same. */
+static void test_keys_of_a_dropped_index_node_go_to_its_neighbour(void **state) {
+    TreeStore *store = *state;
+    const unsigned n_items = 22000, first = 20000,
+                   n_dropped = 200; /* the first 100 leaves below the root's second child */
+    TreeStoreShape before, after;
+
+    fill_rising(store, n_items, MAPFS_VALUE_LEN_MAX);
+    assert_int_equal(store->tree.root.level, 3);
+    before = tree_store_check_newest(store);
+    tree_store_next_generation(store);
+    for (unsigned i = first; i < first + n_dropped; i++)
+        assert_int_equal(mapfs_tree_remove(&store->tree, key_of(i)), 0);
+    after = tree_store_check_newest(store);
+    assert_int_equal(before.n_nodes - before.n_leaves - (after.n_nodes - after.n_leaves), 1);
+    for (unsigned i = first + n_dropped; i-- > first;)
+        tree_store_insert(store, key_of(i), 1, MAPFS_VALUE_LEN_MAX);
+    after = tree_store_check_newest(store);
+    assert_int_equal(after.n_items, n_items);
+    assert_true(after.digest == before.digest);
+    for (unsigned i = first; i < first + n_dropped; i++)
+        check_lookup(store, key_of(i), 1, MAPFS_VALUE_LEN_MAX);
+}
+
 static void test_leaves_that_run_low_are_joined(void **state) {
     TreeStore *store = *state;
 
@@ -338,6 +363,28 @@ static void test_lookups_find_neighbours(void **state) {
     }
 }
 
+static void test_leaves_of_one_directory_alone_are_told_to_the_store(void **state) {
+    TreeStore *store = *state;
+
+    /* Two directories of a few entries and an inode between them share a leaf. */
+    tree_store_insert(store, (MapfsKey){7, 1, MAPFS_KIND_DIRENT}, 1, 20);
+    tree_store_insert(store, (MapfsKey){8, 0, MAPFS_KIND_INODE}, 1, 20);
+    tree_store_insert(store, (MapfsKey){9, 1, MAPFS_KIND_DIRENT}, 1, 20);
+    tree_store_next_generation(store);
+    tree_store_insert(store, (MapfsKey){9, 2, MAPFS_KIND_DIRENT}, 1, 20);
+    assert_int_equal(store->n_names, 0);
+    for (unsigned i = 0; i < 2000; i++)
+        tree_store_insert(store, (MapfsKey){7, i * 7919u % 20000 + 10, MAPFS_KIND_DIRENT}, 1, 20);
+    tree_store_next_generation(store);
+    store->n_names = 0;
+    store->n_allocates = 0;
+    tree_store_insert(store, (MapfsKey){7, 9999999, MAPFS_KIND_DIRENT}, 1, 20); /* beside the other object */
+    assert_int_equal(store->n_names, 0);
+    tree_store_insert(store, (MapfsKey){7, 5000, MAPFS_KIND_DIRENT}, 1, 20);
+    assert_int_equal(store->n_names, 1);
+    assert_true(store->n_allocates > 1); /* the index nodes above are none */
+}
+
 static void test_cursor_walks_from_anywhere_to_the_end(void **state) {
     TreeStore *store = *state;
     MapfsCursor cursor;
@@ -371,6 +418,46 @@ static void test_lookups_cross_leaves_after_removals(void **state) {
         assert_int_equal(mapfs_tree_lookup_le(&store->tree, key_of(i), &item), 1);
         check_item(&item, key_of(99), 1, 40);
     }
+}
+
+/* The leaves that a walk from a key comes through, up to n_max. */
+static unsigned walk_leaves(TreeStore *store, MapfsKey first, const void **leaves, unsigned n_max) {
+    MapfsCursor cursor;
+    MapfsItem item;
+    unsigned n = 0;
+    int r = mapfs_cursor_begin(&cursor, &store->tree, first, &item);
+
+    for (; r == 1 && n < n_max; r = mapfs_cursor_next(&cursor, &item)) {
+        if (n == 0 || leaves[n - 1] != cursor.path[0].node)
+            leaves[n++] = cursor.path[0].node;
+    }
+    return n;
+}
+
+static void test_leaves_are_those_that_a_walk_comes_through(void **state) {
+    static const unsigned limits[] = {1, 2, 60, 1000};
+    TreeStore *store = *state;
+    const void *walked[1000], *node;
+    MapfsNodeRef refs[1000];
+    unsigned n = 12000;
+
+    for (unsigned i = 0; i < n; i++)
+        tree_store_insert(store, key_of(2 * i + 1), 1, 60);
+    assert_true(store->tree.root.level >= 2);
+    for (unsigned first = 1; first <= 2 * n; first += 1499) {
+        for (unsigned i = 0; i < MAPFS_N_ELEMENTS(limits); i++) {
+            unsigned n_walked = walk_leaves(store, key_of(first | 1), walked, limits[i]);
+
+            assert_int_equal(mapfs_tree_leaves(&store->tree, key_of(first | 1), key_of(2 * n), refs, limits[i]),
+                             n_walked);
+            for (unsigned at = 0; at < n_walked; at++) {
+                assert_int_equal(store->tree.ops->read(store, refs[at], &node), 0);
+                assert_ptr_equal(node, walked[at]);
+            }
+        }
+    }
+    /* Not past the index node that leads to the last key. */
+    assert_true(mapfs_tree_leaves(&store->tree, key_of(1), key_of(1), refs, 1000) <= (int)MAPFS_INDEX_POINTERS_MAX);
 }
 
 /* Items that mapfs_node_check_layout() knows: raw bytes of small files. */
@@ -425,14 +512,17 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_falling_and_scattered_keys_leave_leaves_half_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removal_in_any_order_ends_with_one_leaf, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removal_of_big_items_shrinks_deep_trees, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_keys_of_a_dropped_index_node_go_to_its_neighbour, setup, teardown),
         cmocka_unit_test_setup_teardown(test_leaves_that_run_low_are_joined, setup, teardown),
         cmocka_unit_test_setup_teardown(test_root_with_one_child_is_replaced_by_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_change_copies_sealed_nodes_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused_changes_copy_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_blocks_max_is_reached_and_not_passed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lookups_find_neighbours, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leaves_of_one_directory_alone_are_told_to_the_store, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cursor_walks_from_anywhere_to_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lookups_cross_leaves_after_removals, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_leaves_are_those_that_a_walk_comes_through, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nodes_pass_the_format_check, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tree_younger_than_its_time_is_refused, setup, teardown),
     };

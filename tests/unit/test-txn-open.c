@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -140,7 +141,7 @@ static void test_newer_slot_of_another_version_is_not_overlooked(void **state) {
     assert_int_equal(store_add(fixture->store, 10), 0);
     assert_int_equal(mapfs_store_sync(fixture->store), 0);
     newest = slot_of_generation(fixture, store_status(fixture->store).durable.n);
-    newest->feature_incompat = mapfs_le64_store(1);
+    newest->feature_incompat = mapfs_le64_store(UINT64_C(1) << 40);
     mapfs_superblock_seal(newest);
     assert_int_equal(open_only(fixture->image, false), -EOPNOTSUPP);
     newest->feature_incompat = mapfs_le64_store(0);
@@ -160,19 +161,54 @@ static void test_image_cut_short_is_refused(void **state) {
     mapfs_image_close(image);
 }
 
+static void put_group(MapfsStore *store, MapfsKey key, const struct mapfs_disk_group *group) {
+    MapfsTxn txn;
+
+    assert_int_equal(mapfs_txn_begin(store, MAPFS_TXN_GROWS, 1, &txn), 0);
+    mapfs_txn_lock(&txn);
+    assert_int_equal(mapfs_tree_put(mapfs_store_tree(store), key, group, sizeof(*group)), 0);
+    (void)mapfs_txn_next_lsn(&txn);
+    mapfs_txn_end(&txn);
+}
+
+/* A bitmap that says to be of the generation that the next mount begins would be stored into in place, though the durable state needs it. */
+static void test_bitmap_of_a_generation_to_come_is_refused(void **state) {
+    const MapfsKey key = {.object = MAPFS_OBJECT_GROUPS, .kind = MAPFS_KIND_GROUP};
+    MapfsImage *image;
+    MapfsStore *store;
+
+    (void)state;
+    for (uint64_t ahead = 0; ahead < 3; ahead++) {
+        struct mapfs_disk_group group;
+        MapfsItem item;
+
+        /* The second of two groups, which nothing touches. */
+        assert_int_equal(mapfs_image_open_anonymous(MAPFS_GROUP_BLOCKS + 2048, &image), 0);
+        assert_int_equal(store_format(image, 0), 0);
+        assert_int_equal(mapfs_store_open(image, &(MapfsStoreOptions){0}, &store), 0);
+        store_give(store, store_take(store, MAPFS_GROUP_BLOCKS + 100, 8));
+        assert_int_equal(mapfs_store_sync(store), 0);
+        mapfs_store_read_lock(store);
+        assert_int_equal(mapfs_tree_lookup(mapfs_store_tree(store), (MapfsKey){key.object, 1, key.kind}, &item), 1);
+        memcpy(&group, item.value, sizeof(group));
+        mapfs_store_read_unlock(store);
+        group.bitmap_generation = mapfs_le64_store(store_status(store).durable.n + 1 + ahead);
+        put_group(store, (MapfsKey){key.object, 1, key.kind}, &group);
+        assert_int_equal(mapfs_store_sync(store), 0);
+        mapfs_store_abandon(store);
+        assert_int_equal(open_only(image, false), ahead == 0 ? 0 : -EUCLEAN);
+        mapfs_image_close(image);
+    }
+}
+
 static void test_damaged_group_summary_is_refused(void **state) {
     StoreFixture *fixture = *state;
     struct mapfs_disk_group group = {.bitmap_address = mapfs_le64_store(50),
                                      .bitmap_generation = mapfs_le64_store(1),
                                      .n_free = mapfs_le32_store(5)};
     MapfsKey key = {.object = MAPFS_OBJECT_GROUPS, .kind = MAPFS_KIND_GROUP, .offset = 9};
-    MapfsTxn txn;
 
-    assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
-    mapfs_txn_lock(&txn);
-    assert_int_equal(mapfs_tree_insert(mapfs_store_tree(fixture->store), key, &group, sizeof(group)), 0);
-    (void)mapfs_txn_next_lsn(&txn);
-    mapfs_txn_end(&txn);
+    put_group(fixture->store, key, &group);
     assert_int_equal(mapfs_store_sync(fixture->store), 0);
     assert_int_equal(open_only(fixture->image, false), -EUCLEAN);
     assert_int_equal(open_only(fixture->image, true), 0);
@@ -242,14 +278,123 @@ static void test_torn_newest_slot_leaves_the_state_before(void **state) {
     assert_true(store_has(fixture->store, 12));
 }
 
+/* The block that the first of the listed runs begins with. */
+static uint8_t *listed_block(StoreFixture *fixture, uint64_t generation) {
+    const struct mapfs_disk_superblock *slot = slot_of_generation(fixture, generation);
+
+    assert_true(mapfs_le32_load(slot->n_written) > 0);
+    return mapfs_image_writable(fixture->image, (MapfsRun){{mapfs_le64_load(slot->written[0].block)}, 1});
+}
+
+/* A block of a checkpoint is missing after a power cut; then, before the next checkpoint, the very same bytes are stored there again. */
+static void test_rejected_checkpoint_does_not_come_back(void **state) {
+    StoreFixture *fixture = *state;
+    uint64_t newest;
+    uint8_t *block;
+
+    assert_int_equal(store_add(fixture->store, 10), 0);
+    assert_int_equal(mapfs_store_sync(fixture->store), 0);
+    assert_int_equal(store_add(fixture->store, 11), 0);
+    assert_int_equal(mapfs_store_sync(fixture->store), 0);
+    newest = store_status(fixture->store).durable.n;
+    block = listed_block(fixture, newest);
+    block[MAPFS_BLOCK_SIZE - 1] ^= 1;
+    store_fixture_remount(fixture, true);
+    assert_int_equal(store_status(fixture->store).durable.n, newest - 1);
+    block[MAPFS_BLOCK_SIZE - 1] ^= 1;
+    store_fixture_remount(fixture, true);
+    assert_int_equal(store_status(fixture->store).durable.n, newest - 1);
+    assert_false(store_has(fixture->store, 11));
+}
+
+/* After an error of write-back the host calls the pages clean, and keeps in memory what the disk does not have. */
+static void test_mount_after_a_failed_sync_stands_on_the_disk(void **state) {
+    uint8_t *disk = aligned_alloc(MAPFS_BLOCK_SIZE, (size_t)STORE_FIXTURE_BLOCKS * MAPFS_BLOCK_SIZE);
+
+    (void)state;
+    for (uint64_t ino = 11; ino < 40; ino++) { /* which pages are lost, and with what, differs */
+        StoreFixture fixture;
+        MapfsImage *image;
+
+        store_fixture_open(&fixture, STORE_FIXTURE_BLOCKS, NULL);
+        for (uint64_t before = 10; before < ino; before++)
+            assert_int_equal(store_add(fixture.store, before), 0);
+        assert_int_equal(mapfs_store_sync(fixture.store), 0);
+        assert_int_equal(store_add(fixture.store, ino), 0);
+        fixture.fail_sync_in = 1;
+        assert_int_equal(mapfs_store_sync(fixture.store), -EIO);
+        fixture.image->error = 0; /* it is of the open file, and the next process opens another */
+        fixture.image->writes_lost = false;
+        store_fixture_remount(&fixture, true);
+        assert_int_equal(store_add(fixture.store, 100), 0);
+        assert_int_equal(mapfs_store_sync(fixture.store), 0);
+        mapfs_recording_build(fixture.recording, MAPFS_CRASH_ALL_OLD, 0, disk);
+        store_fixture_close(&fixture);
+
+        assert_int_equal(mapfs_image_open_buffer(disk, STORE_FIXTURE_BLOCKS, &image), 0);
+        fixture = (StoreFixture){.image = image};
+        assert_int_equal(mapfs_store_open(image, &(MapfsStoreOptions){0}, &fixture.store), 0);
+        assert_true(store_has(fixture.store, 10));
+        assert_true(store_has(fixture.store, 100));
+        mapfs_store_abandon(fixture.store);
+        mapfs_image_close(image);
+    }
+    free(disk);
+}
+
+/* Whether a disk shows what was acknowledged, whatever became of the sync in progress. */
+static void assert_disks_have(MapfsRecording *recording, uint64_t ino) {
+    uint8_t *disk = aligned_alloc(MAPFS_BLOCK_SIZE, (size_t)STORE_FIXTURE_BLOCKS * MAPFS_BLOCK_SIZE);
+
+    for (unsigned seed = 0; seed < 4 * MAPFS_CRASH_N_STRATEGIES; seed++) {
+        MapfsImage *image;
+        MapfsStore *store;
+
+        mapfs_recording_build(recording, (MapfsCrashStrategy)(seed % MAPFS_CRASH_N_STRATEGIES), seed, disk);
+        assert_int_equal(mapfs_image_open_buffer(disk, STORE_FIXTURE_BLOCKS, &image), 0);
+        assert_int_equal(mapfs_store_open(image, &(MapfsStoreOptions){0}, &store), 0);
+        assert_true(store_has(store, ino));
+        mapfs_store_abandon(store);
+        mapfs_image_close(image);
+    }
+    free(disk);
+}
+
+/* The unmount's superblock alone is in memory, clean and lost: the next checkpoint must not take the place of the one before. */
+static void test_mount_after_a_failed_unmount_stands_on_the_disk(void **state) {
+    (void)state;
+    for (uint64_t ino = 11; ino < 30; ino++) { /* with what its page is lost differs */
+        StoreFixture fixture;
+
+        store_fixture_open(&fixture, STORE_FIXTURE_BLOCKS, NULL);
+        for (uint64_t before = 10; before < ino; before++) {
+            assert_int_equal(store_add(fixture.store, before), 0);
+            assert_int_equal(mapfs_store_sync(fixture.store), 0);
+        }
+        assert_int_equal(store_add(fixture.store, ino), 0);
+        fixture.fail_sync_in = 2;
+        assert_int_equal(mapfs_store_close(g_steal_pointer(&fixture.store)), -EIO);
+        fixture.image->error = 0; /* as above */
+        fixture.image->writes_lost = false;
+        assert_int_equal(mapfs_store_open(fixture.image, &(MapfsStoreOptions){0}, &fixture.store), 0);
+        assert_int_equal(store_add(fixture.store, 100), 0);
+        fixture.fail_sync_in = 1;
+        assert_int_equal(mapfs_store_sync(fixture.store), -EIO);
+        assert_disks_have(fixture.recording, ino - 1);
+        mapfs_store_abandon(fixture.store);
+        mapfs_image_close(fixture.image);
+    }
+}
+
 static void test_counters_survive(void **state) {
     StoreFixture *fixture = *state;
     MapfsTxn txn;
-    uint64_t ino, lsn;
+    MapfsIno ino, next;
+    uint64_t lsn;
 
     assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
     mapfs_txn_lock(&txn);
-    ino = mapfs_txn_next_ino(&txn).n;
+    assert_int_equal(mapfs_txn_next_ino(&txn, &ino), 0);
     lsn = mapfs_txn_next_lsn(&txn);
     mapfs_txn_count_inodes(&txn, 2);
     mapfs_txn_count_inodes(&txn, -1);
@@ -258,7 +403,8 @@ static void test_counters_survive(void **state) {
     assert_int_equal(store_status(fixture->store).n_inodes, 2);
     assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
     mapfs_txn_lock(&txn);
-    assert_int_equal(mapfs_txn_next_ino(&txn).n, ino + 1);
+    assert_int_equal(mapfs_txn_next_ino(&txn, &next), 0);
+    assert_int_equal(next.n, ino.n + 1);
     assert_int_equal(mapfs_txn_next_lsn(&txn), lsn + 1);
     mapfs_txn_count_inodes(&txn, -1);
     mapfs_txn_end(&txn);
@@ -382,13 +528,14 @@ static void test_sizes_that_make_no_image_are_refused(void **state) {
 static void test_full_host_stops_a_format(void **state) {
     StoreFixture *fixture = *state;
 
-    fixture->fail_reserve_in = 1;
+    fixture->fail_reserve_from = 1;
     mapfs_store_abandon(fixture->store);
     assert_int_equal(store_format(fixture->image, 0), -ENOSPC);
-    fixture->fail_reserve_in = 2;
+    fixture->fail_reserve_from = 2;
     assert_int_equal(store_format(fixture->image, 0), -ENOSPC);
     /* Neither leaves an old superblock over new blocks. */
     assert_int_equal(open_only(fixture->image, false), -ENODATA);
+    fixture->fail_reserve_from = 0;
     assert_int_equal(store_format(fixture->image, 0), 0);
     assert_int_equal(mapfs_store_open(fixture->image, &(MapfsStoreOptions){0}, &fixture->store), 0);
 }
@@ -404,11 +551,15 @@ int main(void) {
         cmocka_unit_test(test_ro_compat_features_allow_reading_alone),
         TEST(test_newer_slot_of_another_version_is_not_overlooked),
         cmocka_unit_test(test_image_cut_short_is_refused),
+        cmocka_unit_test(test_bitmap_of_a_generation_to_come_is_refused),
         TEST(test_damaged_group_summary_is_refused),
         TEST(test_damaged_root_is_refused),
         TEST(test_newest_slot_wins),
         TEST(test_unsynced_changes_are_gone_after_a_crash),
         TEST(test_torn_newest_slot_leaves_the_state_before),
+        TEST(test_rejected_checkpoint_does_not_come_back),
+        cmocka_unit_test(test_mount_after_a_failed_sync_stands_on_the_disk),
+        cmocka_unit_test(test_mount_after_a_failed_unmount_stands_on_the_disk),
         TEST(test_counters_survive),
         TEST(test_close_marks_the_image_as_clean),
         TEST(test_mount_without_changes_stores_nothing),

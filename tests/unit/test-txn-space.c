@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <glib.h>
@@ -125,6 +126,49 @@ static void test_make_room_without_pending_blocks_says_so(void **state) {
 }
 
 /* --- pending frees --- */
+
+/* A change gives old nodes up whatever its kind, and its checkpoint may have been made long ago. */
+static void test_make_room_finds_what_a_change_gave_up_before_the_last_checkpoint(void **state) {
+    StoreFixture *fixture = *state;
+    uint64_t settled;
+
+    assert_int_equal(sync_change(fixture->store, 100), 0);
+    while (mapfs_store_make_room(fixture->store) > 0)
+        ;
+    settled = store_status(fixture->store).n_pending;
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(store_add(fixture->store, 101 + i), 0);
+        assert_int_equal(mapfs_store_sync(fixture->store), 0);
+        assert_true(store_status(fixture->store).n_pending > settled);
+        assert_true(mapfs_store_make_room(fixture->store) >= 0);
+        assert_int_equal(store_status(fixture->store).n_pending, settled);
+    }
+}
+
+static void *unclaim_later(void *user) {
+    (void)usleep(20000);
+    mapfs_txn_end(user);
+    return NULL;
+}
+
+/* A claim is the most that a change could need: nobody is refused for one that is about to be given back. */
+static void test_begin_waits_for_claims_that_others_give_back(void **state) {
+    StoreFixture *fixture = *state;
+    MapfsTxn first, second;
+    pthread_t thread;
+    unsigned n = 1;
+
+    while (mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, n, &first) == 0) {
+        mapfs_txn_end(&first);
+        n++;
+    }
+    assert_true(n > 2);
+    assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, n - 1, &first), 0);
+    assert_int_equal(pthread_create(&thread, NULL, unclaim_later, &first), 0);
+    assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, n - 1, &second), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    mapfs_txn_end(&second);
+}
 
 static void test_freed_blocks_come_back_when_the_next_generation_is_durable(void **state) {
     StoreFixture *fixture = *state;
@@ -387,6 +431,8 @@ int main(void) {
         TEST(test_full_image_still_syncs),
         TEST(test_make_room_brings_pending_blocks_back),
         TEST(test_make_room_without_pending_blocks_says_so),
+        TEST(test_make_room_finds_what_a_change_gave_up_before_the_last_checkpoint),
+        TEST(test_begin_waits_for_claims_that_others_give_back),
         TEST(test_freed_blocks_come_back_when_the_next_generation_is_durable),
         TEST(test_reader_holds_what_was_freed_since),
         TEST(test_reader_holds_nothing_that_was_freed_before),

@@ -16,6 +16,46 @@
 
 #include "store-fixture.h"
 
+/* --- errors --- */
+
+static void *sync_run(void *argument) {
+    StoreFixture *fixture = argument;
+
+    return GINT_TO_POINTER(mapfs_store_sync(fixture->store));
+}
+
+static void superblocks_copy(const StoreFixture *fixture, uint8_t *ret_bytes) {
+    memcpy(ret_bytes, mapfs_image_read(fixture->image, (MapfsRun){{0}, 2}), 2 * MAPFS_BLOCK_SIZE);
+}
+
+/* What a transaction leaves half done, or a page that was lost under it, must not get a superblock: the kernel would write it some time, whatever
+ * the sync said. */
+static void test_error_while_a_sync_waits_for_transactions_keeps_both_superblocks(void **state) {
+    StoreFixture *fixture = *state;
+    g_autofree uint8_t *before = g_malloc(2 * MAPFS_BLOCK_SIZE), *after = g_malloc(2 * MAPFS_BLOCK_SIZE);
+    pthread_t thread;
+    MapfsTxn txn;
+    void *result;
+
+    assert_int_equal(store_add(fixture->store, 10), 0);
+    assert_int_equal(mapfs_store_sync(fixture->store), 0);
+    superblocks_copy(fixture, before);
+    assert_int_equal(store_add(fixture->store, 11), 0);
+    assert_int_equal(mapfs_txn_begin(fixture->store, MAPFS_TXN_GROWS, 1, &txn), 0);
+    assert_int_equal(pthread_create(&thread, NULL, sync_run, fixture), 0);
+    g_usleep(100000); /* until it waits for the transaction; earlier, it would meet the error at its beginning */
+    mapfs_image_fail(fixture->image, -EIO);
+    mapfs_txn_lock(&txn);
+    mapfs_txn_end(&txn);
+    assert_int_equal(pthread_join(thread, &result), 0);
+    assert_int_equal(GPOINTER_TO_INT(result), -EIO);
+    superblocks_copy(fixture, after);
+    assert_memory_equal(before, after, 2 * MAPFS_BLOCK_SIZE);
+    mapfs_store_abandon(fixture->store);
+    mapfs_image_close(fixture->image);
+    store_fixture_open(fixture, STORE_FIXTURE_BLOCKS, NULL);
+}
+
 /* --- cost --- */
 
 static void test_sync_with_nothing_changed_costs_no_checkpoint(void **state) {
@@ -69,7 +109,7 @@ static void test_large_checkpoint_publishes_after_its_data(void **state) {
 
     (void)state;
     store_fixture_open(&fixture, STORE_FIXTURE_BLOCKS, NULL);
-    store_blocks(fixture.store, 300);
+    store_blocks(fixture.store, 600);
     fixture.n_syncs = 0;
     assert_int_equal(mapfs_store_sync(fixture.store), 0);
     assert_int_equal(fixture.n_syncs, 2);
@@ -331,7 +371,7 @@ static void test_failed_sync_is_final(void **state) {
         assert_int_equal(store_add(broken.store, 10), 0);
         assert_int_equal(mapfs_store_sync(broken.store), 0);
         assert_int_equal(store_add(broken.store, 11), 0);
-        store_blocks(broken.store, 300); /* too much for one flush */
+        store_blocks(broken.store, 600); /* too much for one flush */
         broken.fail_sync_in = n;
         assert_int_equal(mapfs_store_sync(broken.store), -EIO);
         broken.n_syncs = 0;
@@ -346,6 +386,42 @@ static void test_failed_sync_is_final(void **state) {
         mapfs_image_close(broken.image);
     }
     assert_true(store_has(fixture->store, 1));
+}
+
+/* Pages whose write-out failed may be dropped by the host and read as what the disk has: only what is durable is read from there on. */
+static void test_failed_sync_leaves_only_the_durable_readable(void **state) {
+    StoreFixture *fixture = *state;
+    MapfsTree *tree = mapfs_store_tree(fixture->store);
+    MapfsKey key = {.object = 10, .kind = MAPFS_KIND_INODE};
+    struct mapfs_disk_superblock superblock;
+    MapfsEpoch durable;
+    MapfsItem item;
+
+    assert_int_equal(store_add(fixture->store, 10), 0);
+    assert_int_equal(mapfs_store_sync(fixture->store), 0);
+    mapfs_store_superblock(fixture->store, &superblock);
+    durable.n = mapfs_le64_load(superblock.epoch);
+    assert_false(mapfs_store_is_lost(fixture->store, (MapfsEpoch){durable.n + 1}));
+
+    mapfs_image_lose_writes(fixture->image, -EIO);
+    assert_false(mapfs_store_is_lost(fixture->store, durable));
+    assert_true(mapfs_store_is_lost(fixture->store, (MapfsEpoch){durable.n + 1}));
+    assert_int_equal(mapfs_tree_lookup(tree, key, &item), 1);
+    mapfs_store_abandon(g_steal_pointer(&fixture->store));
+}
+
+static void test_failed_sync_keeps_what_it_did_not_write_from_readers(void **state) {
+    StoreFixture *fixture = *state;
+    MapfsTree *tree = mapfs_store_tree(fixture->store);
+    MapfsKey key = {.object = 10, .kind = MAPFS_KIND_INODE};
+    MapfsItem item;
+
+    assert_int_equal(store_add(fixture->store, 10), 0);
+    assert_int_equal(mapfs_tree_lookup(tree, key, &item), 1);
+    fixture->fail_sync_in = 1;
+    assert_int_equal(mapfs_store_sync(fixture->store), -EIO);
+    assert_int_equal(mapfs_tree_lookup(tree, key, &item), -EIO);
+    mapfs_store_abandon(g_steal_pointer(&fixture->store));
 }
 
 static void test_failed_sync_fails_those_who_share_it(void **state) {
@@ -466,6 +542,8 @@ static void test_writers_and_syncs_work_side_by_side(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_error_while_a_sync_waits_for_transactions_keeps_both_superblocks,
+                                        store_fixture_setup, store_fixture_teardown),
         TEST(test_sync_with_nothing_changed_costs_no_checkpoint),
         TEST(test_small_checkpoint_is_one_host_sync),
         TEST(test_large_checkpoint_publishes_after_its_data),
@@ -478,6 +556,8 @@ int main(void) {
         cmocka_unit_test(test_large_epoch_is_closed_by_the_thread),
         cmocka_unit_test(test_threads_give_freed_blocks_back),
         TEST(test_failed_sync_is_final),
+        TEST(test_failed_sync_leaves_only_the_durable_readable),
+        TEST(test_failed_sync_keeps_what_it_did_not_write_from_readers),
         TEST(test_failed_sync_fails_those_who_share_it),
         TEST(test_damaged_node_fails_the_change_that_needs_it),
         cmocka_unit_test(test_writers_and_syncs_work_side_by_side),

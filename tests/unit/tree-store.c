@@ -83,12 +83,12 @@ static void *store_writable(void *user, MapfsBlock address) {
     return block->bytes;
 }
 
-static int store_allocate(void *user, MapfsBlock near, MapfsBlock *ret_address, void **ret_node) {
+static int store_allocate(void *user, bool names, MapfsBlock *ret_address, void **ret_node) {
     TreeStore *store = user;
     TreeStoreBlock *block;
     uint64_t address;
 
-    (void)near; /* a hint */
+    store->n_names += names;
     store_maybe_disturb(store);
     if (store->fail_allocate && --store->fail_allocate == 0)
         return -ENOSPC;
@@ -301,7 +301,9 @@ static void walk_index(Walk *walk, const struct mapfs_disk_index *node, MapfsNod
         const struct mapfs_disk_pointer *pointer = &node->pointers[i];
         MapfsNodeRef child = {
             {mapfs_le64_load(pointer->address)}, {mapfs_le64_load(pointer->generation)}, (uint8_t)(ref.level - 1)};
-        Range below = {pointer_key(pointer), i + 1 < n_items ? pointer_key(pointer + 1) : range.end};
+        /* The first pointer's key is not looked at: what is below it begins where the node does. */
+        Range below = {i > 0 ? pointer_key(pointer) : range.start,
+                       i + 1 < n_items ? pointer_key(pointer + 1) : range.end};
 
         assert_true(mapfs_key_compare(range.start, below.start) <= 0);
         assert_true(mapfs_key_compare(below.start, below.end) < 0);

@@ -15,6 +15,7 @@ typedef struct {
     GArray *free_addresses; /* of uint64_t: released in the generation that they were born in */
     unsigned n_live;        /* blocks of the newest state */
     unsigned n_allocates;   /* since the test last set it to 0 */
+    unsigned n_names;       /* those of the allocates that were for leaves of names */
     unsigned n_releases;
     unsigned n_reads;
     unsigned fail_allocate; /* this allocate from now on gives -ENOSPC, 0 for none */

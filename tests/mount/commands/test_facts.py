@@ -81,6 +81,15 @@ def test_info_of_a_directory_that_is_no_mount_is_an_error(build, work):
     assert result.status != 0 and str(work) in result.err
 
 
+def test_dump_of_an_inode(build, mount):
+    write_file(mount.path / "file", b"content")
+    number = os.stat(mount.path / "file").st_ino
+    mount.stop()
+    assert "inline 0: 7 bytes" in build.run("mapfs", "dump", mount.image, "inode", str(number)).out
+    result = build.run("mapfs", "dump", mount.image, "inode", str(number + 1000), check=False)
+    assert result.status == 1 and result.out == "" and f"there is no inode {number + 1000}" in result.err
+
+
 def test_dump_shows_superblocks_and_tree(build, mount):
     make_sample(mount.path)
     mount.stop()

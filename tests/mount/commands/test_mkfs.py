@@ -62,6 +62,26 @@ def test_size_is_needed_for_a_new_file_and_taken_from_an_old_one(build, work):
     build.fsck(work / "image")
 
 
+@pytest.mark.parametrize("argv", [[], ["--offset", "4096"]], ids=str)
+def test_file_that_is_too_small_is_told_the_option_for_a_size(build, work, argv):
+    write_file(work / "text", b"hello\n")
+    result = build.run("mkfs.mapfs", *argv, work / "text", check=False)
+    assert result.status == 1 and "too small for an image" in result.err and "-s" in result.err, result
+    assert read_file(work / "text") == b"hello\n"
+
+
+def test_offset_that_no_image_can_have_is_named(build, work):
+    result = build.run("mkfs.mapfs", "-s", "1M", "--offset", "1P", work / "image", check=False)
+    assert result.status == 2 and "offset '1P' is too large" in result.err and "1 PiB" in result.err, result
+    assert not (work / "image").exists()
+
+
+def test_help_has_a_short_option(build):
+    told = build.run("mkfs.mapfs", "-h").out
+    assert told == build.run("mkfs.mapfs", "--help").out
+    assert "K, M, G, T or P" in told
+
+
 def _an_ext4(path):
     write_file(path, b"")
     os.truncate(path, 8 << 20)
@@ -159,6 +179,36 @@ def test_tar_fills_the_new_filesystem(build, work, new_mount, packed):
     assert lines == []
 
 
+def _with_acls(work):
+    path = work / "lists"
+    (path / "shared").mkdir(parents=True)
+    run(["setfacl", "-d", "-m", "u:1003:rwx,g:1004:rx", path / "shared"])
+    run(["setfacl", "-m", "g:1004:rx", path / "shared"])
+    write_file(path / "shared/inherits", b"")
+    write_file(path / "shared/plain", b"")
+    run(["setfacl", "-b", path / "shared/plain"])
+    os.chmod(path / "shared/plain", 0o640)
+    write_file(path / "named", b"")
+    run(["setfacl", "-m", "u:1003:r,u:7:rw,g:1004:-,m:rw", path / "named"])
+    return path
+
+
+def _acls(path):
+    return sorted(run(["getfacl", "-n", "-p", "-R", "."], cwd=path).out.split("\n\n"))
+
+
+@pytest.mark.parametrize("kind", ["directory", "tar --acls", "tar --xattrs --xattrs-include=*"])
+def test_filling_keeps_access_control_lists(build, work, new_mount, kind):
+    source = lists = _with_acls(work)
+    if kind != "directory":
+        source = work / "lists.tar"
+        options = kind.split()[1:]
+        run(["tar", *options, "--numeric-owner", "--format=posix", "-cf", source, "-C", lists, "."])
+    build.mkfs(work / "image", "-d", source, size="16M")
+    mount = new_mount(work / "image").start()
+    assert _acls(mount.path) == _acls(lists)
+
+
 def test_filling_with_more_than_fits_is_refused_and_missing_sources_are_named(build, work):
     write_file(work / "large", os.urandom(6 << 20))
     (work / "source").mkdir()
@@ -202,6 +252,52 @@ def test_image_at_an_offset_leaves_the_bytes_before_it_alone(build, work, new_mo
     mount.stop()
     with opened(path, os.O_RDONLY) as fd:
         assert os.pread(fd, offset, 0) == before
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["-f"], ["-f", "-s", "2M"], ["-f", "--offset", "512K"], ["-f", "--offset", "16M"], ["-f", "--offset", "36M"]],
+    ids=str,
+)
+def test_mounted_image_at_another_offset_is_not_overwritten(build, work, new_mount, argv):
+    path = work / "disk"
+    build.mkfs(path, "--offset", "1M", size="40M")
+    mount = new_mount(path, options="offset=1M").start()
+    mount.expect_trouble = True  # fsck.mapfs has no --offset in the fixture
+    write_file(mount.path / "f", pattern(3 << 20))
+    result = build.run("mkfs.mapfs", *argv, path, check=False)
+    assert result.status == 1, result
+    assert f"mkfs.mapfs: {path}: a mapfs image in it, at offset 1048576, is busy: it is mounted at {mount.path}" in result.err
+    mount.remount()
+    assert read_file(mount.path / "f") == pattern(3 << 20)
+    mount.stop()
+    build.fsck(path, "--offset", "1M")
+
+
+def test_images_beside_a_mounted_one_are_made(build, work, new_mount):
+    path = work / "disk"
+    build.mkfs(path, "--offset", "8M", size="8M")
+    mount = new_mount(path, options="offset=8M").start()
+    mount.expect_trouble = True  # fsck.mapfs has no --offset in the fixture
+    write_file(mount.path / "f", pattern(1 << 20))
+    build.mkfs(path, size="8M")
+    build.mkfs(path, "--offset", "16M", size="8M")
+    mount.remount()
+    assert read_file(mount.path / "f") == pattern(1 << 20)
+    mount.stop()
+    for offset in ("0", "8M", "16M"):
+        build.fsck(path, "--offset", offset)
+
+
+def test_image_at_another_offset_may_be_overwritten_as_soon_as_it_is_unmounted(build, work, new_mount):
+    path = work / "disk"
+    build.mkfs(path, "--offset", "1M", size="40M")
+    mount = new_mount(path, options="offset=1M").start()
+    mount.expect_trouble = True  # it is gone in the end
+    write_file(mount.path / "f", pattern(8 << 20))
+    run(["umount", mount.path])
+    build.mkfs(path)
+    build.fsck(path)
 
 
 def test_umask_and_mode_of_the_image_are_those_of_a_private_file_or_stricter(build, work):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from helpers.commands import run
 from helpers.files import read_file, write_file
-from helpers.superblock import patch, read_slots
+from helpers.superblock import BLOCK, index_node, patch, read_slots
 from helpers.trees import describe, differences, make_sample
 
 
@@ -301,3 +301,41 @@ def test_damaged_images_do_not_hurt_info_and_dump(build, image, work):
             f.write(os.urandom(64))
         for command in ("info", "dump"):
             build.run("mapfs", command, copy, check=False, timeout=15)
+
+
+def test_tree_with_more_ways_than_nodes_is_no_endless_work(build, work):
+    image = work / "image"
+    build.run("mkfs.mapfs", "-s", "1T", image)
+    slots = read_slots(image)
+    newest = max(slots.values(), key=lambda slot: slot["generation"])
+    # Eleven levels of nodes that have a hundred pointers to the same child each: 100^11 ways to one leaf.
+    child, place = newest["root_address"], 100_000
+    with open(image, "r+b") as f:
+        for level in range(newest["root_level"] + 1, 12):
+            f.seek(place * BLOCK)
+            f.write(index_node(place, level, child, newest))
+            child, place = place, place + 1
+    patch(image, root_address=child, root_level=11)
+    dump = build.run("mapfs", "dump", image, "tree", check=False, timeout=60)
+    assert dump.status != 0
+    assert "another pointer led here before" in dump.out
+    inode = build.run("mapfs", "dump", image, "inode", "1", check=False, timeout=60)
+    assert inode.status in (0, 1)
+    checked = build.run("fsck.mapfs", "-n", image, check=False, timeout=60)
+    assert checked.status == 4
+    assert "in use by something else" in checked.out
+    repaired = build.run("fsck.mapfs", "-y", image, check=False, timeout=60)
+    assert repaired.status in (1, 4)
+    assert build.run("fsck.mapfs", "-n", image, check=False).status == (0 if repaired.status == 1 else 4)
+
+
+def test_names_that_the_checker_prints_are_no_commands_for_a_terminal(build, image, new_mount):
+    mount = new_mount(image).start()
+    write_file(mount.path / "red \x1b[31m\n", b"x")
+    mount.stop()
+    # Another key of the hash: every name lies where it does not belong.
+    patch(image, hash_seed=1)
+    for option in ("-n", "-y"):
+        checked = build.run("fsck.mapfs", option, image, check=False)
+        assert "red \\033[31m\\012" in checked.out
+        assert "\x1b" not in checked.out

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Runs commands: those of the build under test and others, always with a time limit."""
 
+import atexit
 import functools
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -64,19 +66,42 @@ def _is_sanitized(program):
 NOTE_OF_LEAK_CHECKER = re.compile(r"^==\d+==Unable to get registers from thread \d+\.$", re.MULTILINE)
 
 
+PROGRAMS = ("mapfs", "mkfs.mapfs", "fsck.mapfs", "mount.mapfs", "mount.fuse.mapfs")
+
+
+def _is_open_to_all(directory):
+    return all(d.stat().st_mode & 0o001 for d in (directory, *directory.parents))
+
+
+@functools.cache
+def for_all_users(directory, names):
+    """Where ordinary users can run the programs of a directory: there, or from copies, where it lies in one that is closed to them, as home
+    directories are."""
+    if os.geteuid() != 0 or _is_open_to_all(directory):
+        return directory
+    copies = Path(tempfile.mkdtemp(prefix="mapfs-programs-"))
+    atexit.register(shutil.rmtree, copies, ignore_errors=True)
+    copies.chmod(0o755)
+    for name in names:
+        if (directory / name).exists():
+            shutil.copy2(directory / name, copies / name, follow_symlinks=False)
+    return copies
+
+
 class Build:
     """The programs of one build directory. Sanitizer reports of all that it starts are collected in `logs`."""
 
     def __init__(self, directory, logs):
         self.directory = Path(directory).resolve()
+        self.programs = for_all_users(self.directory, PROGRAMS)
         self.logs = Path(logs)
         self.logs.mkdir(mode=0o777, exist_ok=True)
         self.logs.chmod(0o777)
 
     def program(self, name):
-        path = self.directory / name
+        path = self.programs / name
         if not path.exists():
-            pytest.exit(f"{path} is not there: build first, or name the build with --build-dir", returncode=2)
+            pytest.exit(f"{self.directory / name} is not there: build first, or name the build with --build-dir", returncode=2)
         return path
 
     def env(self, **more):
@@ -112,9 +137,9 @@ class Build:
         size_args = ["-s", size] if size else []
         return self.run("mkfs.mapfs", *size_args, *args, image, **kw)
 
-    def fsck(self, image, **kw):
+    def fsck(self, image, *args, **kw):
         """The full check, which must find nothing."""
-        result = self.run("fsck.mapfs", "-n", image, check=False, timeout=120, **kw)
+        result = self.run("fsck.mapfs", "-n", *args, image, check=False, timeout=120, **kw)
         if result.status != 0:
             pytest.fail(f"the checker found something:\n{result}", pytrace=False)
         return result

@@ -8,7 +8,7 @@ import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-AT_FDCWD = -100
+AT_FDCWD, AT_SYMLINK_FOLLOW, AT_EMPTY_PATH = -100, 0x400, 0x1000
 RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
 F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW = 36, 37, 38
 SYS_GETDENTS64 = 217
@@ -31,6 +31,34 @@ def _check(result):
 def renameat2(old, new, flags):
     old, new = os.fsencode(old), os.fsencode(new)
     _check(_libc.syscall(SYS_RENAMEAT2, AT_FDCWD, old, AT_FDCWD, new, ctypes.c_uint(flags)))
+
+
+def linkat(fd, old, new, flags):
+    """Gives what `old` means, seen from the directory (or with AT_EMPTY_PATH the file) fd, the name `new`."""
+    _check(_libc.linkat(fd, os.fsencode(old), AT_FDCWD, os.fsencode(new), flags))
+
+
+def birth_time(path):
+    """statx(2): nanoseconds of the time of birth, or None when the filesystem tells none."""
+    buffer = ctypes.create_string_buffer(256)
+    # AT_SYMLINK_NOFOLLOW; STATX_BTIME
+    _check(_libc.statx(AT_FDCWD, os.fsencode(path), 0x100, 0x800, buffer))
+    mask = struct.unpack_from("<I", buffer, 0)[0]
+    seconds, nanoseconds = struct.unpack_from("<qI", buffer, 80)
+    return seconds * 1_000_000_000 + nanoseconds if mask & 0x800 else None
+
+
+def file_handle(path):
+    """name_to_handle_at(2): the handle, as bytes that open_handle() takes."""
+    buffer = ctypes.create_string_buffer(8 + 128)
+    struct.pack_into("<I", buffer, 0, 128)
+    mount_id = ctypes.c_int()
+    _check(_libc.name_to_handle_at(AT_FDCWD, os.fsencode(path), buffer, ctypes.byref(mount_id), 0))
+    return buffer.raw[: 8 + struct.unpack_from("<I", buffer, 0)[0]]
+
+
+def open_handle(mount_fd, handle, flags=os.O_RDONLY):
+    return _check(_libc.open_by_handle_at(mount_fd, ctypes.create_string_buffer(handle, len(handle)), flags))
 
 
 def lgetxattr_size(path, name):

@@ -163,6 +163,13 @@ class Mount:
         self._stop_watchdog()
         self.pid = None
 
+    def stop_with_trouble(self):
+        """An unmount of which nothing is known but that the daemon ends and says on the way that not all is durable."""
+        result = self.build.run("mapfs", "umount", self.path, check=False, timeout=60)
+        assert result.status != 0, "mapfs umount says that all is durable"
+        wait_for(lambda: not is_running(self.pid), f"the daemon {self.pid} to end")
+        self.forget()
+
     def remount(self):
         self.stop()
         return self.start()

@@ -21,12 +21,18 @@ FIELDS = {
     "log_start": (96, "<Q"),
     "log_blocks": (104, "<Q"),
     "root_address": (144, "<Q"),
+    "root_generation": (152, "<Q"),
+    "root_level": (160, "<I"),
     "next_ino": (168, "<Q"),
+    "hash_seed": (176, "<Q"),
+    "checksum_seed": (184, "<Q"),
 }
 
 _xxhash = ctypes.CDLL("libxxhash.so.0")
 _xxhash.XXH3_64bits.restype = ctypes.c_uint64
 _xxhash.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+_xxhash.XXH3_64bits_withSeed.restype = ctypes.c_uint64
+_xxhash.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
 
 
 def _checksum(block):
@@ -62,3 +68,15 @@ def patch(image, *, seal=True, **values):
                 struct.pack_into("<Q", block, 8, _checksum(bytes(block)))
             f.seek(slot * BLOCK)
             f.write(block)
+
+
+def index_node(address, level, child, superblock):
+    """A node of a hundred pointers, all of them to the block `child`, with rising keys."""
+    generation = superblock["root_generation"]
+    block = bytearray(BLOCK)
+    struct.pack_into("<4sBBHQQQQ", block, 0, b"MAPN", level, 0, 100, 0, address, generation, 1)
+    for i in range(100):
+        struct.pack_into("<QQB7xQQ", block, 64 + 40 * i, 0, i, 0, child, generation)
+    checksum = _xxhash.XXH3_64bits_withSeed(bytes(block), len(block), superblock["checksum_seed"])
+    struct.pack_into("<Q", block, 8, checksum)
+    return bytes(block)

@@ -160,3 +160,20 @@ def test_kernel_lets_those_in_whom_the_list_names(lists):
     assert attempt(1234, "os.open(p, os.O_RDWR)", lists / "f") == "EACCES"
     assert attempt(1234, "os.open(p, os.O_RDONLY)", lists / "f") == "OK"
     assert read_file(lists / "f") == b"shared"
+
+
+def test_lists_that_are_not_there_are_removed_all_the_same(lists):
+    path, directory = new_file(lists), lists / "d"
+    directory.mkdir()
+    for name in (ACCESS, DEFAULT):
+        os.removexattr(directory, name)
+        os.removexattr(path, name)
+        os.setxattr(directory, name, b"")
+    os.setxattr(path, ACCESS, b"")
+    os.setxattr(path, ACCESS, acl((USER_OBJ, 6), (USER, 7, 1234), (GROUP_OBJ, 4), (MASK, 7), (OTHER, 0)))
+    os.removexattr(path, ACCESS)
+    os.removexattr(path, ACCESS)
+    assert os.listxattr(path) == []
+    os.symlink("f", lists / "link")
+    with fails_with(errno.EOPNOTSUPP):
+        os.removexattr(lists / "link", ACCESS, follow_symlinks=False)

@@ -7,8 +7,8 @@ import stat
 import time
 
 import pytest
-from helpers.files import fails_with, opened, pattern, read_file, write_file
-from helpers.libc import renameat2
+from helpers.files import attempt, fails_with, opened, pattern, read_file, write_file
+from helpers.libc import birth_time, renameat2
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o644, 0o777, 0o4755, 0o2755, 0o1777, 0o7777])
@@ -47,6 +47,34 @@ def test_chown_strips_set_id_bits_of_a_program(mnt):
 
 
 @pytest.mark.root
+def test_chown_strips_set_id_bits_of_all_but_directories(mnt):
+    os.mkfifo(mnt / "fifo")
+    os.mknod(mnt / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mkdir(mnt / "directory")
+    for name, after in (("fifo", 0o755), ("device", 0o755), ("directory", 0o6755)):
+        os.chmod(mnt / name, 0o6755)
+        os.chown(mnt / name, 1234, 1234)
+        assert stat.S_IMODE(os.stat(mnt / name).st_mode) == after
+
+
+@pytest.mark.parametrize("cache", [pytest.param(cache, marks=pytest.mark.options(f"cache={cache}")) for cache in ("through", "writeback")])
+def test_chown_to_nobody_else_strips_set_id_bits_too(mnt, cache):
+    """chown(path, -1, -1): no owner changes, and the bits and ctime do."""
+    write_file(mnt / "f", b"")
+    for before, after in ((0o6755, 0o755), (0o4644, 0o644), (0o2755, 0o755), (0o755, 0o755)):
+        os.chmod(mnt / "f", before)
+        ctime = os.stat(mnt / "f").st_ctime_ns
+        time.sleep(0.02)
+        os.chown(mnt / "f", -1, -1)
+        info = os.stat(mnt / "f")
+        assert stat.S_IMODE(info.st_mode) == after and info.st_ctime_ns > ctime
+    os.mkdir(mnt / "d")
+    os.chmod(mnt / "d", 0o2755)
+    os.chown(mnt / "d", -1, -1)
+    assert stat.S_IMODE(os.stat(mnt / "d").st_mode) == 0o2755
+
+
+@pytest.mark.root
 def test_new_files_take_the_group_of_a_setgid_directory(mnt):
     os.mkdir(mnt / "d")
     os.chown(mnt / "d", 0, 4321)
@@ -56,6 +84,33 @@ def test_new_files_take_the_group_of_a_setgid_directory(mnt):
     assert os.stat(mnt / "d" / "f").st_gid == 4321
     assert os.stat(mnt / "d" / "e").st_gid == 4321
     assert os.stat(mnt / "d" / "e").st_mode & stat.S_ISGID
+
+
+@pytest.mark.root
+@pytest.mark.options("allow_other")
+def test_setgid_directories_and_who_may_keep_the_bit(mnt):
+    alice = 12_345
+    os.chmod(mnt, 0o777)
+    os.mkdir(mnt / "d")
+    os.chown(mnt / "d", alice, 4321)
+    os.chmod(mnt / "d", 0o2777)
+    # Who is not in the group makes no program that runs with it.
+    make = "os.umask(0); os.close(os.open(p, os.O_CREAT | os.O_WRONLY, 0o2775))"
+    assert attempt(alice, make, mnt / "d/f") == "OK"
+    info = os.stat(mnt / "d/f")
+    assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (alice, 4321, 0o775)
+    assert attempt(alice, "os.chmod(p, 0o2775)", mnt / "d/f") == "OK"
+    assert stat.S_IMODE(os.stat(mnt / "d/f").st_mode) == 0o775
+    assert attempt(alice, "os.mkdir(p); os.mkdir(p + '/below')", mnt / "d/e") == "OK"
+    for name in ("d/e", "d/e/below"):
+        info = os.stat(mnt / name)
+        assert info.st_gid == 4321 and info.st_mode & stat.S_ISGID
+    for name, make in (("p", "os.mkfifo(p)"), ("l", "os.symlink('x', p)")):
+        assert attempt(alice, make, mnt / "d/e" / name) == "OK"
+        assert os.lstat(mnt / "d/e" / name).st_gid == 4321
+    os.chmod(mnt / "d/e", 0o775)
+    assert attempt(alice, "os.mkdir(p)", mnt / "d/e/other") == "OK"
+    assert os.stat(mnt / "d/e/other").st_gid == alice
 
 
 @pytest.mark.parametrize(
@@ -69,6 +124,60 @@ def test_utimens_keeps_nanoseconds(mnt, remount, when):
     remount()
     info = os.stat(mnt / "f")
     assert (info.st_atime_ns, info.st_mtime_ns) == (when, when + 7)
+
+
+SECOND = 1_000_000_000
+# Where ext4's times end, in 2446, and where those of mapfs do, in 2486; both begin in 1901.
+EXT4_LAST, LAST, FIRST = 15_032_385_535, 16_299_260_425, -(1 << 31)
+
+
+@pytest.mark.parametrize("seconds", [EXT4_LAST, EXT4_LAST + 1, 16_000_000_000, LAST - 1, FIRST, FIRST + 1])
+def test_utimens_keeps_nanoseconds_from_1901_to_2486(mount, seconds):
+    path = mount.path / "f"
+    write_file(path, b"")
+    for i in range(2):
+        when = seconds * SECOND + 999_999_990 + i
+        os.utime(path, ns=(when, when + 5))
+        assert (os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns) == (when, when + 5)
+    mount.remount()
+    assert (os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns) == (when, when + 5)
+
+
+@pytest.mark.parametrize("seconds", [FIRST - 1, -(1 << 34), -(1 << 62), LAST + 1, 1 << 35, 1 << 62])
+def test_times_out_of_range_become_the_nearest_that_can_be_kept(mount, seconds):
+    """As on every Linux filesystem: no error, the first or last time instead."""
+    path = mount.path / "f"
+    write_file(path, b"")
+    # utime() of Python takes no seconds of more than 64 bits in nanoseconds: a pair of floats would lose digits, these do not.
+    os.utime(path, (seconds, seconds))
+    nearest = FIRST if seconds < 0 else LAST
+    for i in range(2):
+        info = os.stat(path)
+        assert (info.st_atime_ns // SECOND, info.st_mtime_ns // SECOND) == (nearest, nearest)
+        if i == 0:
+            mount.remount()
+
+
+def test_time_of_birth_is_told_and_never_moves(mount):
+    start = time.time_ns() - 20_000_000
+    write_file(mount.path / "f", b"x")
+    os.mkdir(mount.path / "d")
+    os.symlink("f", mount.path / "link")
+    paths = {n: mount.path / n for n in ("f", "d", "link")}
+    births = {n: birth_time(p) for n, p in paths.items()}
+    assert all(start <= b <= time.time_ns() for b in births.values())
+    _tick(mount.path)
+    os.utime(mount.path / "f", ns=(5, 5))
+    os.chmod(mount.path / "f", 0o600)
+    _write(mount.path / "f", b"more", os.O_APPEND)
+    write_file(mount.path / "d/g", b"")
+    os.link(mount.path / "f", mount.path / "d/h")
+    os.rename(mount.path / "f", mount.path / "f2")
+    paths["f"] = mount.path / "f2"
+    assert {n: birth_time(p) for n, p in paths.items()} == births
+    mount.remount()
+    assert {n: birth_time(p) for n, p in paths.items()} == births
+    assert birth_time(mount.path / "d/g") > births["d"]
 
 
 def test_utimens_of_a_symlink_does_not_touch_its_target(mnt):

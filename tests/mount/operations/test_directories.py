@@ -102,6 +102,57 @@ def test_positions_survive_inserts_and_removals(big):
             assert following == name
 
 
+def test_positions_survive_a_remount(big, remount):
+    """What an NFS server relies on that has been started anew: the entry after a position is still the one after it."""
+    with DirStream(big) as stream:
+        order, positions = [], []
+        while (name := stream.read()) is not None:
+            order.append(name)
+            positions.append(stream.tell())
+    removed = set(order[1000:1200])
+    for name in removed - {b".", b".."}:
+        os.unlink(os.fsencode(big) + b"/" + name)
+    remount()
+    left = [(i, n) for i, n in enumerate(order) if n not in removed]
+    with DirStream(big) as stream:
+        for at, _ in left[:: len(left) // 40]:
+            stream.rewind()
+            stream.seek(positions[at])
+            assert [n for n in iter(stream.read, None)] == [n for i, n in left if i > at]
+    with DirStream(big) as stream:
+        stream.seek(positions[1100])  # that entry is gone, its place is not
+        assert stream.read() == next(n for i, n in left if i > 1100)
+
+
+@pytest.mark.heavy
+@pytest.mark.limit(300)
+def test_directory_of_100000_entries_is_complete_and_shrinks_while_it_is_listed(mount):
+    """Links of one file: its link count goes beyond the 65,000 of ext4 as well."""
+    count, path = 100_000, mount.path / "huge"
+    path.mkdir()
+    write_file(path / "0", b"one file")
+    with opened(path, os.O_RDONLY) as fd:
+        for i in range(1, count):
+            os.link("0", str(i), src_dir_fd=fd, dst_dir_fd=fd)
+    assert os.stat(path / "0").st_nlink == count
+    mount.remount()
+    assert os.stat(path / str(count - 1)).st_nlink == count
+    assert not (path / str(count)).exists()
+    seen, removed = set(), 0
+    with opened(path, os.O_RDONLY) as fd:
+        while entries := getdents(fd, 65_536):
+            for name in (e[3] for e in entries if e[3] not in (b".", b"..")):
+                assert name not in seen, "an entry was listed twice"
+                seen.add(name)
+                if int(name) % 2:
+                    os.unlink(name, dir_fd=fd)
+                    removed += 1
+    assert len(seen) == count and removed == count // 2
+    mount.remount()
+    assert {int(n) for n in os.listdir(path)} == set(range(0, count, 2))
+    assert os.stat(path / "0").st_nlink == count // 2
+
+
 def test_rewind_shows_what_was_made_since(mnt):
     with DirStream(mnt) as stream:
         before = stream.names()

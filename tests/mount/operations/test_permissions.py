@@ -75,6 +75,22 @@ def test_in_a_sticky_directory_only_owners_remove(d):
     assert attempt(ALICE, "os.unlink(p)", d / "tmp/two") == "OK"
 
 
+def test_in_a_sticky_directory_only_owners_replace(d):
+    os.mkdir(d / "tmp")
+    os.chmod(d / "tmp", 0o1777)
+    make = "os.close(os.open(p, os.O_CREAT | os.O_WRONLY, 0o666))"
+    for who, name in ((ALICE, "hers"), (BOB, "his")):
+        assert attempt(who, make, d / "tmp" / name) == "OK"
+    assert attempt(ALICE, "os.mkdir(p)", d / "tmp/her-dir") == "OK"
+    assert attempt(BOB, "os.rename(p, p[:-3] + 'hers')", d / "tmp/his") == "EPERM"
+    assert attempt(BOB, "os.rmdir(p)", d / "tmp/her-dir") == "EPERM"
+    assert attempt(BOB, "os.link(p, p + '2')", d / "tmp/his") == "OK"
+    assert sorted(os.listdir(d / "tmp")) == ["her-dir", "hers", "his", "his2"]
+    os.chmod(d / "tmp", 0o777)
+    assert attempt(BOB, "os.rename(p, p[:-3] + 'hers')", d / "tmp/his") == "OK"
+    assert attempt(BOB, "os.rmdir(p)", d / "tmp/her-dir") == "OK"
+
+
 def test_write_by_another_user_strips_set_id_bits(d):
     write_file(d / "program", b"#!")
     os.chmod(d / "program", 0o6777)

@@ -3,10 +3,11 @@
 
 import errno
 import os
+import stat
 
 import pytest
 from helpers.files import fails_with, in_child, opened, read_file, write_file
-from helpers.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+from helpers.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 
 
 @pytest.fixture
@@ -139,6 +140,70 @@ def test_rename_exchange_swaps_files_and_directories(d, remount):
     assert os.stat(d / "b/g/..").st_ino == os.stat(d / "b").st_ino
     with fails_with(errno.ENOENT):
         renameat2(d / "a/f", d / "b/none", RENAME_EXCHANGE)
+
+
+def assert_whiteout(path):
+    info = os.lstat(path)
+    assert (info.st_mode, info.st_rdev, info.st_nlink) == (stat.S_IFCHR, 0, 1)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("flags", [RENAME_WHITEOUT, RENAME_WHITEOUT | RENAME_NOREPLACE])
+def test_rename_with_whiteout_leaves_a_device_at_the_old_name(d, remount, flags):
+    os.mkdir(d / "a/sub")
+    renameat2(d / "a/f", d / "b/new", flags)
+    renameat2(d / "b/new", d / "b/newer", flags)
+    renameat2(d / "a/sub", d / "b/sub", flags)
+    for check in range(2):
+        for name in ("a/f", "a/sub", "b/new"):
+            assert_whiteout(d / name)
+        assert read_file(d / "b/newer") == b"content of f"
+        assert sorted(os.listdir(d / "b")) == ["g", "new", "newer", "sub"]
+        assert (os.stat(d / "a").st_nlink, os.stat(d / "b").st_nlink) == (2, 3)
+        if check == 0:
+            remount()
+    os.unlink(d / "a/f")
+    os.rename(d / "b/newer", d / "a/f")
+    assert read_file(d / "a/f") == b"content of f"
+
+
+@pytest.mark.root
+def test_rename_with_whiteout_replaces_and_refuses_as_without(d):
+    with fails_with(errno.EEXIST):
+        renameat2(d / "a/f", d / "b/g", RENAME_WHITEOUT | RENAME_NOREPLACE)
+    with fails_with(errno.EINVAL):
+        renameat2(d / "a/f", d / "b/g", RENAME_WHITEOUT | RENAME_EXCHANGE)
+    with fails_with(errno.ENOENT):
+        renameat2(d / "a/none", d / "b/x", RENAME_WHITEOUT)
+    with fails_with(errno.ENOTEMPTY, errno.EEXIST):
+        renameat2(d / "a", d / "b", RENAME_WHITEOUT)
+    assert os.listdir(d / "a") == ["f"]
+    renameat2(d / "a/f", d / "b/g", RENAME_WHITEOUT)
+    assert_whiteout(d / "a/f")
+    assert read_file(d / "b/g") == b"content of f"
+
+
+@pytest.mark.root
+@pytest.mark.image(size="1M")
+def test_rename_with_whiteout_on_a_full_image_is_enospc_or_whole(mount, d):
+    assert mount.path == d
+    with fails_with(errno.ENOSPC):
+        for i in range(100_000):
+            write_file(d / f"fill-{i:050}", b"x" * 1000)
+    done = None
+    with fails_with(errno.ENOSPC):
+        for i in range(10_000):
+            renameat2(d / f"fill-{i:050}", d / f"b/moved-{i:050}", RENAME_WHITEOUT)
+            done = i
+    last = 0 if done is None else done + 1
+    assert read_file(d / f"fill-{last:050}") == b"x" * 1000
+    assert not (d / f"b/moved-{last:050}").exists()
+    for i in range(last):
+        assert_whiteout(d / f"fill-{i:050}")
+    for name in os.listdir(d):
+        if name.startswith("fill-"):
+            os.unlink(d / name)
+    renameat2(d / "a/f", d / "b/new", RENAME_WHITEOUT)
 
 
 def test_readers_of_a_replaced_name_see_either_file_whole(d):

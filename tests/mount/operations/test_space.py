@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from helpers.files import fails_with, opened, pattern, read_file, write_file
+from helpers.files import fails_with, opened, pattern, read_file, write_all, write_file
 from helpers.mounts import wait_for
 
 FULL = (errno.ENOSPC,)
@@ -24,7 +24,7 @@ def _fill_with_data(path, seed=0):
         n = 0
         try:
             while True:
-                os.write(fd, pattern(100_000, (seed, n)))
+                write_all(fd, pattern(100_000, (seed, n)))
                 n += 1
         except OSError as error:
             assert error.errno == errno.ENOSPC
@@ -196,3 +196,32 @@ def test_smallest_image_can_be_mounted_and_used(build, new_mount, work):
     assert read_file(mount.path / "f") == b"fits"
     for name in os.listdir(mount.path):
         os.unlink(mount.path / name)
+
+
+def test_statfs_counts_inodes(mount):
+    def used():
+        told = os.statvfs(mount.path)
+        return told.f_files - told.f_ffree
+
+    assert used() == 1
+    for i in range(10):
+        write_file(mount.path / str(i), b"")
+    assert used() == 11
+    for i in range(10):
+        os.unlink(mount.path / str(i))
+    wait_for(lambda: used() == 1, "the inodes to be reclaimed")
+
+
+@pytest.mark.image(size="16M")
+def test_a_large_write_takes_what_is_left(mount):
+    with opened(mount.path / "big", os.O_CREAT | os.O_RDWR | os.O_APPEND) as fd:
+        size = 0
+        with fails_with(errno.ENOSPC):
+            while True:
+                size += os.write(fd, pattern(1 << 20, "big"))
+        assert os.fstat(fd).st_size == size
+        small = 0
+        with fails_with(errno.ENOSPC):
+            while True:
+                small += os.write(fd, pattern(4096))
+        assert small <= 8 * 4096, small

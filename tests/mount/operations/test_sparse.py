@@ -47,6 +47,22 @@ def test_filling_a_hole_piece_by_piece_gives_the_whole(mnt, remount):
     assert read_file(mnt / "f") == b"".join(pattern(5000, i) for i in pieces)
 
 
+@pytest.mark.parametrize("extra", [[], pytest.param(["cache=writeback"], marks=pytest.mark.options("cache=writeback"))])
+def test_what_was_just_written_is_no_hole(mnt, extra):
+    """Or copies would miss it. With the writeback cache the daemon may not know of it yet."""
+    with opened(mnt / "f", os.O_CREAT | os.O_RDWR) as fd:
+        os.ftruncate(fd, 1 << 20)
+        os.pwrite(fd, b"data", 500_000)
+        assert os.lseek(fd, 0, os.SEEK_DATA) <= 500_000
+        assert os.lseek(fd, 500_000, os.SEEK_DATA) == 500_000
+        assert os.lseek(fd, 500_000, os.SEEK_HOLE) > 500_003
+        os.pwrite(fd, b"data", 2 << 20)
+        assert os.lseek(fd, 2 << 20, os.SEEK_DATA) == 2 << 20
+        assert os.lseek(fd, (2 << 20) + 3, os.SEEK_HOLE) == (2 << 20) + 4
+        with fails_with(errno.ENXIO):
+            os.lseek(fd, (2 << 20) + 4, os.SEEK_DATA)
+
+
 @pytest.mark.parametrize("size", [1 << 32, 1 << 41, 1 << 50, LIMIT - 1, LIMIT])
 def test_file_of_any_size_is_made_by_truncate(mount, size):
     write_file(mount.path / "f", b"start")

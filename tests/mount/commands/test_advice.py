@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""Messages after which somebody types the next command: they must not lead to one that destroys something."""
+
+import json
+import os
+import re
+import resource
+
+import pytest
+from helpers.commands import run
+from helpers.files import write_file
+
+MIB = 1 << 20
+
+
+def _refused(result, *wanted, without=()):
+    assert result.status != 0, result
+    for part in wanted:
+        assert str(part) in result.err, f"'{part}' is not told:\n{result}"
+    for part in without:
+        assert part not in result.err, f"'{part}' is told:\n{result}"
+
+
+def _refused_by_all(build, path, point, *wanted, offset=None, without=()):
+    options = ["-o", f"offset={offset}"] if offset else []
+    _refused(build.run("mapfs", "mount", *options, path, point, check=False), path, *wanted, without=without)
+    options = ["--offset", offset] if offset else []
+    for command in ("info", "fsck"):
+        _refused(build.run("mapfs", command, *options, path, check=False), path, *wanted, without=without)
+
+
+@pytest.fixture
+def point(work):
+    path = work / "point"
+    path.mkdir()
+    return path
+
+
+def test_forgotten_offset_does_not_lead_to_mkfs(build, work, point):
+    disk = work / "disk"
+    build.run("mkfs.mapfs", "-s", "4M", "--offset", "8M", disk)
+    _refused_by_all(build, disk, point, "byte 0", "zeros", "offset=", without=["mkfs"])
+    _refused_by_all(build, disk, point, "byte 1048576", "offset=", offset="1M", without=["mkfs"])
+    write_file(disk, b"not zeros" * MIB)
+    _refused_by_all(build, disk, point, "not a mapfs image", "offset=", without=["mkfs"])
+    _refused_by_all(build, disk, point, "not a mapfs image", offset="1M", without=["mkfs", "offset="])
+
+
+def test_offset_past_the_end_is_told_with_the_end(build, work, point):
+    disk = work / "disk"
+    build.mkfs(disk, size="4M")
+    for offset in ("10G", "4M"):
+        _refused_by_all(build, disk, point, "past its end", "4 MiB", offset=offset, without=["mkfs", "empty"])
+
+
+@pytest.mark.parametrize("length", [1, 4096, 8191])
+def test_file_that_is_too_short_is_told_with_its_length(build, work, point, length):
+    write_file(work / "short", b"m" * length)
+    argv = ["mount", work / "short", point]
+    # From 4096 bytes on the others look at what there is of a superblock.
+    for argv in [argv] if length >= 4096 else [argv, ["info", work / "short"], ["fsck", work / "short"]]:
+        _refused(build.run("mapfs", *argv, check=False), f"{length} bytes", "too short", without=["mkfs"])
+
+
+def test_empty_file_is_told_who_fills_it(build, work, point):
+    write_file(work / "empty", b"")
+    _refused_by_all(build, work / "empty", point, "empty", "mkfs.mapfs")
+
+
+@pytest.fixture
+def cut(build, work):
+    """A copy of an image that has come to an end too early."""
+    path = work / "cut"
+    build.mkfs(path, size="64M")
+    os.truncate(path, 10 * MIB)
+    return path
+
+
+@pytest.mark.parametrize("option", ["-n", "-p"])
+def test_checker_of_a_cut_image_leads_to_a_new_copy_or_its_length(build, cut, option):
+    checked = build.run("fsck.mapfs", option, cut, check=False)
+    assert checked.status == 4
+    last = checked.out.splitlines()[-1]
+    assert "54 MiB of 64 MiB are missing" in last and "-y gives up" in last and "1 problem found" in checked.out
+    run(["sh", "-euc", re.search(r"truncate -s \d+ [^)]*", last).group()])
+    build.fsck(cut)
+
+
+def test_info_tells_that_an_image_is_cut(build, cut):
+    assert re.search(r"^Truncated.*: +54 MiB$", build.run("mapfs", "info", cut).out, re.MULTILINE)
+    assert json.loads(build.run("mapfs", "info", "--json", cut).out)["missing_bytes"] == 54 * MIB
+    os.truncate(cut, 64 * MIB)
+    assert "Truncated" not in build.run("mapfs", "info", cut).out
+    assert "missing_bytes" not in json.loads(build.run("mapfs", "info", "--json", cut).out)
+
+
+def _break_superblock(image, slot):
+    with open(image, "r+b") as f:
+        f.seek(slot * 4096 + 1000)
+        f.write(b"broken")
+
+
+def test_without_superblocks_no_repair_is_promised(build, image):
+    for slot in (0, 1):
+        _break_superblock(image, slot)
+    checked = build.run("fsck.mapfs", "-n", image, check=False)
+    assert checked.status == 4
+    assert "-y" not in checked.out and "cannot be repaired" in checked.out and "copy" in checked.out
+    assert build.run("fsck.mapfs", "-y", image, check=False).status == 4
+
+
+def test_dump_of_superblocks_fails_when_one_is_damaged_or_none_is_there(build, image, mount, work):
+    mount.stop()
+    assert build.run("mapfs", "dump", image).status == 0
+    mount.start()
+    write_file(mount.path / "f", b"x")
+    mount.stop()
+    assert build.run("mapfs", "dump", image).status == 0
+    copy = work / "copy"
+    for slots in ([0], [1], [0, 1]):
+        run(["cp", "--sparse=always", image, copy])
+        for slot in slots:
+            _break_superblock(copy, slot)
+        shown = build.run("mapfs", "dump", copy, check=False)
+        assert shown.status == 1 and shown.out.count("damaged") == len(slots)
+    write_file(work / "zeros", bytes(MIB))
+    assert build.run("mapfs", "dump", work / "zeros", check=False).status == 1
+
+
+def test_dump_of_a_fresh_image_is_no_failure(build, image):
+    assert "slot 0: empty" in build.run("mapfs", "dump", image).out
+
+
+def test_image_in_use_is_told_with_the_command_that_frees_it(build, image, mount, work, point):
+    expected = f"it is mounted at {mount.path} (daemon {mount.pid}); first: mapfs umount {mount.path}"
+    for argv in (["mount", image, point], ["fsck", image], ["mkfs", "-f", image]):
+        _refused(build.run("mapfs", *argv, check=False), image, expected)
+    assert "first:" not in build.run("mapfs", "info", image).out
+
+
+def test_image_in_use_is_not_confused_with_another_in_its_file(build, new_mount, work, point):
+    disk = work / "disk"
+    for offset in ("4M", "8M"):
+        build.run("mkfs.mapfs", "-s", "4M", "--offset", offset, disk)
+    first, second = (new_mount(disk, f"at-{offset}", options=f"offset={offset}") for offset in ("4M", "8M"))
+    for mount in (first, second):
+        mount.expect_trouble = True  # the end looks for an image at the first byte
+        mount.try_start()
+    refused = build.run("mapfs", "mount", "-o", "offset=4M", disk, point, check=False)
+    _refused(refused, disk, "busy", "findmnt", without=[second.path.name, "first:"])
+    for mount in (first, second):
+        build.run("mapfs", "umount", mount.path)
+
+
+@pytest.mark.parametrize("command", ["sync", "umount", "info"])
+def test_path_within_a_mount_is_told_with_its_mount(build, mount, command):
+    (mount.path / "directory").mkdir()
+    _refused(build.run("mapfs", command, mount.path / "directory", check=False), "no mount point", f"at {mount.path}\n")
+
+
+@pytest.mark.parametrize("command", ["sync", "umount"])
+def test_path_that_is_not_there_is_not_called_unmounted(build, work, command):
+    for path in (work / "none", work / "none" / "deep"):
+        _refused(build.run("mapfs", command, path, check=False), path, "no such", without=["mounted"])
+    _refused(build.run("mapfs", command, "", check=False), "mount point is empty")
+
+
+def test_mount_names_the_empty_mount_point_and_the_missing_device(build, image, point):
+    _refused(build.run("mapfs", "mount", image, "", check=False), "mount point is empty")
+    device = "/dev/mapfs-test-no-such-device"
+    for argv in (["mount", device, point], ["info", device], ["fsck", device]):
+        _refused(build.run("mapfs", *argv, check=False), device, "no such device", without=["mkfs"])
+
+
+@pytest.mark.heavy  # only in that sanitizers, which take terabytes of address space, leave it out
+def test_limit_of_the_address_space_is_named_if_there_is_one(build, work):
+    build.mkfs(work / "image", size="4G")
+    limited = ["prlimit", f"--as={2 << 30}", build.program("fsck.mapfs"), "-n", work / "image"]
+    _refused(run(limited, env=build.env(), check=False), work / "image", "ulimit -v")
+
+
+@pytest.mark.root
+def test_image_larger_than_the_address_space_is_told_so(build, work):
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        pytest.skip("the address space is limited")
+    (work / "tmpfs").mkdir()
+    run(["mount", "-t", "tmpfs", "tmpfs", work / "tmpfs"])
+    try:
+        huge = work / "tmpfs" / "huge"
+        run(["truncate", "-s", "100T", huge])
+        _refused(build.run("fsck.mapfs", "-n", huge, check=False), huge, "100 TiB", "too large", without=["ulimit"])
+    finally:
+        run(["umount", work / "tmpfs"])
+
+
+@pytest.mark.parametrize("name", ["mount", "umount", "sync", "info", "dump", "fsck"])
+def test_short_option_of_help(build, name):
+    assert build.run("mapfs", name, "-h").out == build.run("mapfs", name, "--help").out
+    assert "-h, --help" in build.run("mapfs", name, "--help").out
+
+
+def test_short_option_of_help_of_the_helper_of_mount_8(build):
+    assert build.run("mount.mapfs", "-h").out == build.run("mount.mapfs", "--help").out
+
+
+def test_checker_counts_one_as_one(build, image):
+    assert ": clean, 1 inode, 1 directory, " in build.run("fsck.mapfs", image).out
