@@ -135,16 +135,18 @@ static uint64_t run_spared(const MapfsSpace *space, MapfsRun run, uint64_t n_spa
 }
 
 /* Leaves the nodes what they have claimed, and n_keep, of the blocks that the host has given: others take them while the run waits for its own. 0,
- * perhaps with a shorter run; -EAGAIN after the host was asked for more, meanwhile others may have taken the run; -ENOSPC. */
-static int spare_nodes(MapfsSpace *space, const MapfsSpaceWish *wish, bool may_ask, MapfsRun *run) {
+ * perhaps with a shorter run; -EAGAIN after the host was asked for more: it may have given the run's own blocks, or others may have taken them; -ENOSPC.
+ * ask becomes false when the host has no more. */
+static int spare_nodes(MapfsSpace *space, const MapfsSpaceWish *wish, bool *ask, MapfsRun *run) {
     uint64_t keep = space->n_claimed + wish->n_keep;
     uint64_t n_reserved = mapfs_space_run_reserved(space, *run);
 
     if (space->n_reserved_free >= keep + n_reserved)
         return 0;
-    if (may_ask) {
+    if (*ask) {
         int r = mapfs_space_ensure_reserved(space, keep + n_reserved);
 
+        *ask = r == 0;
         return r == 0 || r == -ENOSPC ? -EAGAIN : r;
     }
     run->n_blocks = run_spared(space, *run, space->n_reserved_free - MAPFS_MIN(keep, space->n_reserved_free));
@@ -173,7 +175,7 @@ static uint64_t allocate_goal(const MapfsSpace *space, const MapfsSpaceWish *wis
 }
 
 /* One look for a run. As spare_nodes(). */
-static int find_and_take(MapfsSpace *space, const MapfsSpaceWish *wish, bool may_ask, MapfsRun *ret_run) {
+static int find_and_take(MapfsSpace *space, const MapfsSpaceWish *wish, bool *ask, MapfsRun *ret_run) {
     uint64_t keep = space->n_claimed + wish->n_keep;
     Search search = {.n_wanted = wish->n_blocks};
     int r;
@@ -183,7 +185,7 @@ static int find_and_take(MapfsSpace *space, const MapfsSpaceWish *wish, bool may
     search.n_wanted = MAPFS_MIN(search.n_wanted, space->n_free - keep);
     r = search_apart(space, wish, &search, allocate_goal(space, wish));
     if (r == 0)
-        r = spare_nodes(space, wish, may_ask, &search.best);
+        r = spare_nodes(space, wish, ask, &search.best);
     if (r == 0)
         r = take_run(space, search.best);
     *ret_run = search.best;
@@ -207,12 +209,12 @@ static int take_reserved(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsRun
 }
 
 static int allocate_locked(MapfsSpace *space, const MapfsSpaceWish *wish, MapfsRun *ret_run) {
-    bool anywhere = goal_is_none(space, wish->goal);
+    bool anywhere = goal_is_none(space, wish->goal), ask = true;
     int r;
 
-    r = find_and_take(space, wish, true, ret_run);
-    if (r == -EAGAIN)
-        r = find_and_take(space, wish, false, ret_run);
+    do
+        r = find_and_take(space, wish, &ask, ret_run);
+    while (r == -EAGAIN);
     if (r == -ENOSPC)
         r = take_reserved(space, wish, ret_run);
     if (r == 0 && anywhere)

@@ -392,6 +392,20 @@ static void test_data_that_waits_for_the_host_leaves_the_nodes_what_they_claimed
     }
 }
 
+/* What the host gives the nodes may be where the run lies: then the nodes need more. */
+static void test_data_that_lies_where_the_nodes_room_is_given_leads_to_more_room(void **state) {
+    const MapfsSpaceWish wish = {.goal = {FIRST_USABLE}, .n_blocks = 10, .n_keep = CHUNK - FIRST_USABLE};
+    MapfsRun run;
+    Test test;
+
+    (void)state;
+    test_open(&test, 4096);
+    assert_int_equal(mapfs_space_allocate(test.space, &wish, &run), 0);
+    assert_run(run, FIRST_USABLE, 10);
+    assert_int_equal(test.host.n_given, 2 * CHUNK);
+    test_close(&test);
+}
+
 typedef struct {
     Test *test;
     int result;
@@ -695,6 +709,7 @@ int main(void) {
         cmocka_unit_test(test_release_over_a_group_boundary),
         cmocka_unit_test(test_release_of_free_or_foreign_blocks_is_damage),
         cmocka_unit_test(test_data_that_waits_for_the_host_leaves_the_nodes_what_they_claimed),
+        cmocka_unit_test(test_data_that_lies_where_the_nodes_room_is_given_leads_to_more_room),
         cmocka_unit_test(test_claims_on_a_full_host_do_not_wait_for_each_other),
         cmocka_unit_test(test_claim_finds_what_a_full_host_has_given_further_on),
         cmocka_unit_test(test_claim_on_a_full_host_is_refused),

@@ -105,7 +105,7 @@ def test_without_superblocks_no_repair_is_promised(build, image):
         _break_superblock(image, slot)
     checked = build.run("fsck.mapfs", "-n", image, check=False)
     assert checked.status == 4
-    assert "-y" not in checked.out and "cannot be repaired" in checked.out and "copy" in checked.out
+    assert " -y" not in checked.out and "cannot be repaired" in checked.out and "copy" in checked.out
     assert build.run("fsck.mapfs", "-y", image, check=False).status == 4
 
 
