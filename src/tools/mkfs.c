@@ -338,11 +338,22 @@ static bool mkfs_fill(const Mkfs *mkfs, MapfsImage *image) {
     return r == 0 && synced == 0 && closed == 0;
 }
 
+/* A source that is mistyped must not cost what the image holds. False after a message. */
+static bool mkfs_check_source(const Mkfs *mkfs) {
+    g_autofree char *message = NULL;
+    struct stat st;
+
+    if (!mkfs->source || mapfs_populate_check(mkfs->source, stat(mkfs->path, &st) == 0 ? &st : NULL, &message) == 0)
+        return true;
+    mapfs_complain(program, "%s", message);
+    return false;
+}
+
 static int mkfs_run(Mkfs *mkfs) {
     MapfsImage *image;
     bool good;
 
-    if (!mkfs_set_time(mkfs) || !mkfs_prepare(mkfs))
+    if (!mkfs_set_time(mkfs) || !mkfs_check_source(mkfs) || !mkfs_prepare(mkfs))
         return MAPFS_EXIT_FAILURE;
     if (!mkfs_open(mkfs, &image)) {
         /* Perhaps the file was made and then could not be used. */

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -499,6 +500,47 @@ static int populate_open(Populate *populate) {
         status = archive_read_open_filename(populate->archive, populate->source, READ_BLOCK);
     }
     return status == ARCHIVE_OK ? 0 : populate_fail_archive(populate, NULL);
+}
+
+/* Of a directory that it can be read; of an archive that it begins as one. A pipe can be read only once. */
+static int populate_try(Populate *populate, const struct stat *st) {
+    struct archive_entry *entry;
+    int status, r;
+
+    if (!S_ISREG(st->st_mode)) {
+        if (access(populate->source, S_ISDIR(st->st_mode) ? R_OK | X_OK : R_OK) == 0)
+            return 0;
+        r = -errno;
+        return populate_fail(populate, r, "%s", populate->source);
+    }
+    r = populate_open(populate);
+    if (r == 0) {
+        status = archive_read_next_header(populate->archive, &entry);
+        if (status != ARCHIVE_OK && status != ARCHIVE_WARN && status != ARCHIVE_EOF)
+            r = populate_fail_archive(populate, NULL);
+    }
+    (void)archive_free(populate->archive);
+    return r;
+}
+
+int mapfs_populate_check(const char *source, const struct stat *image, char **ret_message) {
+    Populate populate = {.source = source};
+    struct stat st;
+    int r;
+
+    if (stat(source, &st) < 0) {
+        r = -errno;
+        *ret_message = g_strdup_printf("%s: %s", source, strerror(-r));
+        return r;
+    }
+    if (image && st.st_dev == image->st_dev && st.st_ino == image->st_ino) {
+        *ret_message =
+            g_strdup_printf("%s: is the image itself, which cannot be filled from what it is about to lose", source);
+        return -EINVAL;
+    }
+    r = populate_try(&populate, &st);
+    *ret_message = populate.message;
+    return r;
 }
 
 int mapfs_populate(MapfsFs *fs, const char *source, const struct stat *image, char **ret_message) {

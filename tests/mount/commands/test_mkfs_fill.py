@@ -183,6 +183,27 @@ def test_source_that_is_no_archive_is_told_what_could_be_one(build, work):
     _refused(build, work, work / "text", str(work / "text"), "directory", "tar, cpio, zip, 7zip, iso9660")
 
 
+@pytest.mark.parametrize("source", ["missing", "text", "image", "link"])
+def test_source_that_cannot_be_read_costs_nothing(build, work, new_mount, source):
+    write_file(work / "text", b"hello\n")
+    os.symlink("image", work / "link")
+    build.mkfs(work / "image", "-L", "dear", size="8M")
+    old = read_file(work / "image")
+    told = build.run("mkfs.mapfs", "-f", "-d", work / source, work / "image", check=False)
+    assert told.status == 1 and f"{work / source}: " in told.err, told
+    assert read_file(work / "image") == old
+
+
+def test_archive_in_a_pipe_is_read_once(build, work, new_mount):
+    Tar(work / "a.tar").add("f", data=b"piped").close()
+    os.mkfifo(work / "pipe")
+    with subprocess.Popen(["sh", "-c", "cat <a.tar >pipe"], cwd=work) as writer:
+        build.mkfs(work / "image", "-d", work / "pipe", size="32M")
+        assert writer.wait(timeout=60) == 0
+    build.fsck(work / "image")
+    assert read_file(new_mount(work / "image").start().path / "f") == b"piped"
+
+
 @pytest.mark.parametrize("is_old", [False, True])
 def test_image_in_its_own_source_is_left_out_of_it(build, work, new_mount, is_old):
     source = work / "source"
