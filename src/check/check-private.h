@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "check/acl.h"
 #include "check/check.h"
 #include "check/used.h"
 #include "check/vector.h"
@@ -99,6 +100,7 @@ typedef struct {
     MapfsCheckShared shared;
     MapfsCheckCurrent current;
     MapfsCheckSameHash same; /* of the current inode */
+    MapfsAclReader acl;      /* the xattr being read, if it is a list */
     bool after_gap;          /* a part of the tree before the next item was left out */
 } MapfsCheck;
 

@@ -37,6 +37,8 @@ static const MapfsProblemKind kinds[MAPFS_PROBLEM_KINDS_MAX] = {
     PROBLEM(MAPFS_PROBLEM_EXTENT_YOUNG, "extent-young", "an extent was born after the superblock"),
     PROBLEM(MAPFS_PROBLEM_INODE_BLOCKS, "inode-blocks", "an inode counts its blocks wrongly"),
     PROBLEM(MAPFS_PROBLEM_INODE_NUMBER, "inode-number", "an inode's number has not been given out yet"),
+    PROBLEM(MAPFS_PROBLEM_ACL, "acl", "an access control list is not valid, or the inode cannot have one"),
+    PROBLEM(MAPFS_PROBLEM_ACL_MODE, "acl-mode", "an inode's mode is not what its access control list says"),
     PROBLEM(MAPFS_PROBLEM_DIRENT_HASH, "dirent-hash", "a directory entry lies at another hash than its name's"),
     PROBLEM(MAPFS_PROBLEM_DIRENT_TWICE, "dirent-twice", "a directory has a name twice"),
     PROBLEM(MAPFS_PROBLEM_DIRENT_TARGET, "dirent-target", "a directory entry names an inode that does not exist"),

@@ -22,6 +22,28 @@ static void chunks_finish(MapfsCheck *check) {
     check->current.xattr_left = 0;
 }
 
+/* The xattr is all there. */
+static void xattr_judge(MapfsCheck *check) {
+    MapfsCheckCurrent *current = &check->current;
+    const uint32_t mode = mapfs_le32_load(current->inode.mode);
+    uint32_t said = mode;
+
+    switch (mapfs_acl_reader_judge(&check->acl, &said)) {
+    case MAPFS_ACL_BAD:
+        mapfs_check_found(check, MAPFS_PROBLEM_ACL, place_of(check, 0),
+                          "inode %" PRIu64 ": its %s control list is not valid, or none that it can have",
+                          current->object, check->acl.is_access ? "access" : "default access");
+        break;
+    case MAPFS_ACL_OTHER_MODE:
+        mapfs_check_found(check, MAPFS_PROBLEM_ACL_MODE, place_of(check, 0),
+                          "inode %" PRIu64 ": its mode is %04" PRIo32 ", its access control list says %04" PRIo32,
+                          current->object, mode & 07777, said & 07777);
+        break;
+    case MAPFS_ACL_GOOD:
+        break;
+    }
+}
+
 static void xattr_begin(MapfsCheck *check, const MapfsCheckItem *item) {
     const MapfsCheckPlace place = place_of(check, item->block);
     const char *name = (const char *)item->value + sizeof(struct mapfs_disk_xattr);
@@ -43,6 +65,9 @@ static void xattr_begin(MapfsCheck *check, const MapfsCheckItem *item) {
     current->xattr_base = item->key.offset;
     current->xattr_next = 1;
     current->xattr_left = sizeof(xattr) + xattr.name_len + mapfs_le32_load(xattr.value_len) - item->value_len;
+    mapfs_acl_reader_begin(&check->acl, item->value, item->value_len);
+    if (current->xattr_left == 0)
+        xattr_judge(check);
 }
 
 void mapfs_check_xattr_item(MapfsCheck *check, const MapfsCheckItem *item) {
@@ -66,6 +91,9 @@ void mapfs_check_xattr_item(MapfsCheck *check, const MapfsCheckItem *item) {
     }
     current->xattr_next++;
     current->xattr_left -= item->value_len;
+    mapfs_acl_reader_add(&check->acl, item->value, item->value_len);
+    if (current->xattr_left == 0)
+        xattr_judge(check);
 }
 
 void mapfs_check_xattr_finish(MapfsCheck *check) {

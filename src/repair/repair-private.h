@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "base/types.h"
+#include "check/acl.h"
 #include "check/used.h"
 #include "check/vector.h"
 #include "check/walk.h"
@@ -90,6 +91,7 @@ typedef struct {
     MapfsVector inodes; /* RepairInode */
     MapfsVector names;  /* RepairName */
     uint64_t next_ino, n_items_estimate;
+    MapfsAclReader acl; /* the xattr being read, if it is a list */
 } MapfsRepair;
 
 /* --- repair.c --- */

@@ -10,6 +10,9 @@
 #include <sys/stat.h>
 
 #include <glib.h>
+#include <linux/posix_acl.h>
+
+#include "format/acl.h"
 
 #define WALK_INODES_MAX 2000u
 #define WALK_DEPTH_MAX 12u
@@ -243,6 +246,25 @@ static void change_xattr(Changer *changer) {
     mapfs_fs_forget(changer->fs, attr.ino, 1);
 }
 
+/* A list of a few entries, or of several chunks. */
+static void change_acl(Changer *changer) {
+    unsigned n_users = (unsigned)random_below(changer->random, random_below(changer->random, 3) == 0 ? 480 : 5);
+    const char *name = random_below(changer->random, 2) ? MAPFS_XATTR_ACL_ACCESS : MAPFS_XATTR_ACL_DEFAULT;
+    uint8_t value[MAPFS_ACL_LEN_MAX];
+    MapfsAcl acl = {.entries = {{ACL_USER_OBJ, 7, 0}}};
+    MapfsAttr attr;
+
+    for (acl.n_entries = 1; acl.n_entries <= n_users; acl.n_entries++)
+        acl.entries[acl.n_entries] = (MapfsAclEntry){ACL_USER, 6, 1000 + acl.n_entries};
+    acl.entries[acl.n_entries++] = (MapfsAclEntry){ACL_GROUP_OBJ, 5, 0};
+    acl.entries[acl.n_entries++] = (MapfsAclEntry){ACL_MASK, (uint16_t)random_below(changer->random, 8), 0};
+    acl.entries[acl.n_entries++] = (MapfsAclEntry){ACL_OTHER, 4, 0};
+    if (pick_file(changer, &attr) < 0)
+        return;
+    (void)!mapfs_fs_setxattr(changer->fs, attr.ino, name, (MapfsBytes){value, mapfs_acl_format(&acl, value)}, 0);
+    mapfs_fs_forget(changer->fs, attr.ino, 1);
+}
+
 static void change_names(Changer *changer) {
     char from[32], to[32];
     MapfsName old = {.parent = pick_directory(changer), .name = from, .name_len = pick_name(changer, from)};
@@ -279,8 +301,9 @@ static int keep_directory(void *user, const MapfsDirEntry *entry) {
 }
 
 void sample_change(MapfsFs *fs, Random *random, unsigned n_changes) {
-    static void (*const changes[])(Changer *) = {change_create, change_create, change_write, change_write, change_size,
-                                                 change_copy,   change_xattr,  change_names, change_names};
+    static void (*const changes[])(Changer *) = {change_create, change_create, change_write, change_write,
+                                                 change_size,   change_copy,   change_xattr, change_acl,
+                                                 change_names,  change_names};
     Changer changer = {.fs = fs, .random = random, .directories = {MAPFS_INO_ROOT}, .n_directories = 1};
 
     (void)!mapfs_fs_readdir(fs, MAPFS_INO_ROOT, &(MapfsDirScan){0, false, keep_directory, &changer});

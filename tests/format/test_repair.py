@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 
 import reader
@@ -60,7 +61,8 @@ class Damaged:
                               key=lambda superblock: superblock.generation)
 
     def block(self, number):
-        return self.data[self.offset + number * BLOCK:][:BLOCK]
+        at = self.offset + number * BLOCK
+        return self.data[at:at + BLOCK]
 
     def store(self, number, block):
         at = self.offset + number * BLOCK
@@ -75,6 +77,19 @@ class Damaged:
         self.store(slot, block)
         self.path.write_bytes(self.data)
         return self
+
+    def store_value_changed(self, name, at, byte):
+        """Another byte in the value of the extended attribute of this name, in leaves with right checksums."""
+        at_name = self.data.find(name)
+        while at_name >= 0:
+            number = at_name // BLOCK
+            block = self.block(number)
+            if block[:4] == b'MAPN':
+                block[block.index(name) + len(name) + at] = byte
+                block[8:16] = reader.checksum(bytes(block), self.superblock.checksum_seed).to_bytes(8, 'little')
+                self.store(number, block)
+            at_name = self.data.find(name, (number + 1) * BLOCK)
+        self.path.write_bytes(self.data)
 
     def store_without_root(self):
         self.store(self.superblock.root_address, bytes(BLOCK))
@@ -180,24 +195,35 @@ def make_full(work):
     source.mkdir()
     for number in range(2600):
         (source / str(number)).write_bytes(random.Random(number).randbytes(1500))
-    subprocess.run([BUILD / 'mkfs.mapfs', '-s', '8M', '-d', source, image], check=True, capture_output=True, timeout=60)
+    # The same image each time: its checkpoints do not depend on when they come.
+    subprocess.run([BUILD / 'mkfs.mapfs', '-s', '8M', '-U', '01234567-89ab-4def-8123-456789abcdef', '-d', source, image], check=True,
+                   capture_output=True, timeout=60, env={**os.environ, 'SOURCE_DATE_EPOCH': '1600000000'})
     return image
 
 
 def test_full_image(work):
-    """Without room for a new tree, the state before is used as it is if that is nearly the same, and else nothing is done. Which of the two mkfs
-    leaves, depends on where its last checkpoint fell."""
+    """Without room for a new tree the state before is used as it is, if that is nearly the same."""
     image = make_full(work)
-    damaged = Damaged(image).store_without_root()
+    Damaged(image).store_without_root()
     result = fsck('-y', image=image)
-    if result.returncode == 4:
-        expect('too little free space' in result.stdout and image.read_bytes() == damaged.data, 'the image is as it was', result)
-        return
     expect(result.returncode == 1 and 'is whole and is used' in result.stdout, 'the state before is used', result)
     expect_clean(image)
     after = reader.Image(image, 0)
     after.check_space()
     expect(len(list(after.tree())) > 2600 * 9 // 10, 'nearly all of its files are there', result)
+
+
+def test_full_image_without_state_before(work):
+    """Then nothing is done. Blocks that were free may have been tried, nothing else is touched."""
+    image = make_full(work)
+    damaged = Damaged(image).store_without_root()
+    damaged.store(1 - damaged.superblock.generation % 2, bytes(BLOCK))
+    image.write_bytes(damaged.data)
+    before = fsck('-n', image=image)
+    result = fsck('-y', image=image)
+    expect(result.returncode == 4 and 'too little free space' in result.stdout, 'there is no room', result)
+    expect(image.read_bytes()[:2 * BLOCK] == damaged.data[:2 * BLOCK], 'the superblocks are as they were', result)
+    expect(fsck('-n', image=image).stdout == before.stdout, 'and the damage is the same', result)
 
 
 def test_killed(work):
@@ -218,9 +244,44 @@ def test_killed(work):
         expect_clean(image)
 
 
+def mode_of(image, path):
+    tree = reader.Image(image, 0)
+    return oct(tree.inode(dict(tree.tree())[path]).mode & 0o7777)
+
+
+def test_access_lists(work):
+    """The mode follows a list that differs from it; a list that is none goes, and nobody gains access by that."""
+    image, name = work / 'image', b'system.posix_acl_access'
+    with tarfile.open(work / 'a.tar', 'w', format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo('listed')
+        entry.mode = 0o674
+        entry.pax_headers = {'SCHILY.acl.access': 'user::rw-,user:1000:---,group::r-x,mask::rwx,other::r--'}
+        archive.addfile(entry)
+    subprocess.run([BUILD / 'mkfs.mapfs', '-s', '64M', '-d', work / 'a.tar', image], check=True, timeout=60)
+    good = image.read_bytes()
+    path = next(path for path, _ in reader.Image(image, 0).tree() if b'listed' in path)
+    # A version, and five entries of tag, permissions and id: the mask is the fourth.
+    Damaged(image).store_value_changed(name, 4 + 3 * 8 + 2, 5)
+    result = fsck('-n', image=image)
+    expect(result.returncode == 4 and 'problem 42:' in result.stdout, 'problem 42', result)
+    expect(mode_of(image, path) == '0o674', 'the mode as it was', result)
+    result = fsck('-p', image=image)
+    expect(result.returncode == 1, '-p mends that', result)
+    expect(mode_of(image, path) == '0o654', f'the mode that the list says, not {mode_of(image, path)}', result)
+    expect_clean(image)
+    image.write_bytes(good)
+    Damaged(image).store_value_changed(name, 0, 7)
+    result = fsck('-p', image=image)
+    expect(result.returncode == 4 and 'problem 41:' in result.stdout, '-p does not take a list away', result)
+    result = fsck('-y', image=image)
+    expect(result.returncode == 1 and 'only the owner has access now' in result.stdout, '-y does', result)
+    expect(mode_of(image, path) == '0o600', f'only its owner has access, not {mode_of(image, path)}', result)
+    expect_clean(image)
+
+
 def main():
     for test in (test_safe_repair, test_safe_repair_leaves_the_rest, test_full_repair, test_offset, test_users, test_block_device,
-                 test_full_image, test_killed):
+                 test_full_image, test_full_image_without_state_before, test_killed, test_access_lists):
         with tempfile.TemporaryDirectory(prefix='mapfs-repair-') as directory:
             test(pathlib.Path(directory))
     return 1 if failures else 0

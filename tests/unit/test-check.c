@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <linux/posix_acl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include "format/acl.h"
 #include "format/log.h"
 #include "test-check-image.h"
 
@@ -91,6 +93,45 @@ static void double_xattr(Build *build) {
     copy.key.offset += 1u << MAPFS_XATTR_SLOT_SHIFT;
     build_put(build, copy.key, copy.value, copy.len);
     build_inode(build, SAMPLE_FILE)->n_xattrs = mapfs_le32_store(3);
+}
+
+static void put_acl(Build *build, uint64_t ino, const char *name, uint16_t n_masks) {
+    MapfsAcl acl = {
+        .n_entries = 5,
+        .entries = {
+            {ACL_USER_OBJ, 6, 0}, {ACL_USER, 7, 1000}, {ACL_GROUP_OBJ, 4, 0}, {ACL_MASK, 4, 0}, {ACL_OTHER, 4, 0}}};
+    uint8_t value[MAPFS_ACL_LEN_MAX];
+
+    if (n_masks == 0)
+        acl.entries[3] = acl.entries[--acl.n_entries];
+    build_add_xattr(build, ino, name, (const char *)value, mapfs_acl_format(&acl, value));
+}
+
+static void put_acl_without_mask(Build *build) {
+    put_acl(build, SAMPLE_FILE, MAPFS_XATTR_ACL_ACCESS, 0);
+}
+
+static void put_acl_on_symlink(Build *build) {
+    put_acl(build, SAMPLE_SYMLINK, MAPFS_XATTR_ACL_ACCESS, 1);
+}
+
+static void put_default_acl_on_file(Build *build) {
+    put_acl(build, SAMPLE_FILE, MAPFS_XATTR_ACL_DEFAULT, 1);
+}
+
+static void put_long_acl(Build *build) {
+    char value[MAPFS_ACL_LEN_MAX + 8] = {2};
+
+    build_add_xattr(build, SAMPLE_FILE, MAPFS_XATTR_ACL_ACCESS, value, sizeof(value));
+}
+
+static void put_empty_acl(Build *build) {
+    build_add_xattr(build, SAMPLE_DEEP, MAPFS_XATTR_ACL_DEFAULT, "\2\0\0", 4);
+}
+
+static void put_acl_of_another_mode(Build *build) {
+    put_acl(build, SAMPLE_FILE, MAPFS_XATTR_ACL_ACCESS, 1);
+    build_inode(build, SAMPLE_FILE)->mode = mapfs_le32_store(S_IFREG | 0664);
 }
 
 static void lengthen_inline_file(Build *build) {
@@ -480,6 +521,12 @@ static const Mutation mutations[] = {
     {MAPFS_PROBLEM_EXTENT_YOUNG, age_extent, NULL},
     {MAPFS_PROBLEM_INODE_BLOCKS, miscount_blocks, NULL},
     {MAPFS_PROBLEM_INODE_NUMBER, forget_number, NULL},
+    {MAPFS_PROBLEM_ACL, put_acl_without_mask, NULL},
+    {MAPFS_PROBLEM_ACL, put_acl_on_symlink, NULL},
+    {MAPFS_PROBLEM_ACL, put_default_acl_on_file, NULL},
+    {MAPFS_PROBLEM_ACL, put_long_acl, NULL},
+    {MAPFS_PROBLEM_ACL, put_empty_acl, NULL},
+    {MAPFS_PROBLEM_ACL_MODE, put_acl_of_another_mode, NULL},
     {MAPFS_PROBLEM_DIRENT_HASH, rename_entry, NULL},
     {MAPFS_PROBLEM_DIRENT_TWICE, double_entry, NULL},
     {MAPFS_PROBLEM_DIRENT_TARGET, name_missing_inode, NULL},
@@ -562,11 +609,11 @@ static void test_each_kind_has_a_mutation(void **state) {
 /* Damage of one kind is not taken for something else: each of these is the only problem of its image. */
 static void test_single_faults_give_single_problems(void **state) {
     static const MapfsProblemNumber single[] = {
-        MAPFS_PROBLEM_NODE_CHECKSUM, MAPFS_PROBLEM_ITEM,           MAPFS_PROBLEM_XATTR_HASH,
-        MAPFS_PROBLEM_XATTR_TWICE,   MAPFS_PROBLEM_INLINE,         MAPFS_PROBLEM_EXTENT_YOUNG,
-        MAPFS_PROBLEM_INODE_BLOCKS,  MAPFS_PROBLEM_DIRENT_HASH,    MAPFS_PROBLEM_DIRENT_TYPE,
-        MAPFS_PROBLEM_LINK_COUNT,    MAPFS_PROBLEM_DIRECTORY_SIZE, MAPFS_PROBLEM_UNLINKED,
-        MAPFS_PROBLEM_GROUP_FREE,    MAPFS_PROBLEM_COUNT_FREE,     MAPFS_PROBLEM_COUNT_INODES,
+        MAPFS_PROBLEM_NODE_CHECKSUM,  MAPFS_PROBLEM_ITEM,         MAPFS_PROBLEM_XATTR_HASH,  MAPFS_PROBLEM_XATTR_TWICE,
+        MAPFS_PROBLEM_INLINE,         MAPFS_PROBLEM_EXTENT_YOUNG, MAPFS_PROBLEM_ACL,         MAPFS_PROBLEM_ACL_MODE,
+        MAPFS_PROBLEM_INODE_BLOCKS,   MAPFS_PROBLEM_DIRENT_HASH,  MAPFS_PROBLEM_DIRENT_TYPE, MAPFS_PROBLEM_LINK_COUNT,
+        MAPFS_PROBLEM_DIRECTORY_SIZE, MAPFS_PROBLEM_UNLINKED,     MAPFS_PROBLEM_GROUP_FREE,  MAPFS_PROBLEM_COUNT_FREE,
+        MAPFS_PROBLEM_COUNT_INODES,
     };
     Build *build = *state;
 
@@ -591,6 +638,19 @@ static void test_single_faults_give_single_problems(void **state) {
                      report.first);
         mapfs_image_close(image);
     }
+}
+
+static void test_valid_lists_are_clean(void **state) {
+    Build *build = *state;
+    MapfsCheckReport report;
+    MapfsImage *image;
+
+    put_acl(build, SAMPLE_FILE, MAPFS_XATTR_ACL_ACCESS, 1);
+    put_acl(build, SAMPLE_DEEP, MAPFS_XATTR_ACL_DEFAULT, 1);
+    image = build_image(build);
+    report = image_check(image);
+    image_report_assert_clean(&report);
+    mapfs_image_close(image);
 }
 
 static void count_found(void *user, const MapfsProblem *problem) {
@@ -688,6 +748,7 @@ int main(void) {
         TEST(test_each_mutation_is_named_by_its_number),
         TEST(test_each_kind_has_a_mutation),
         TEST(test_single_faults_give_single_problems),
+        TEST(test_valid_lists_are_clean),
         TEST(test_findings_beyond_the_limit_are_counted_alone),
         TEST(test_older_slot_is_used_when_the_newer_is_torn),
         TEST(test_checkpoint_that_is_not_whole_gives_way_to_the_one_before),
