@@ -134,12 +134,14 @@ static int set_locked(MapfsFs *fs, MapfsTxn *txn, const AclChange *change) {
     struct mapfs_disk_inode inode;
     MapfsXattr old;
     uint32_t mode;
+    bool had;
     int r = mapfs_inode_load(mapfs_store_tree(fs->store), change->ino, &inode);
 
     if (r == 0)
         r = acl_lookup(fs, change->ino, &inode, change->name, &old);
     if (r < 0)
         return r;
+    had = r > 0;
     mode = mapfs_le32_load(inode.mode);
     if (S_ISLNK(mode))
         return -EOPNOTSUPP;
@@ -148,6 +150,10 @@ static int set_locked(MapfsFs *fs, MapfsTxn *txn, const AclChange *change) {
         return r;
     if (!is_access && !S_ISDIR(mode))
         return is_empty ? 0 : -EACCES;
+    if (!had && !is_empty)
+        r = mapfs_xattr_check_room(fs, change->ino, &inode, strlen(change->name));
+    if (r < 0)
+        return r;
     if (is_access && !is_empty)
         return set_access(fs, txn, change, mode);
     r = step_run(fs, txn, &step);

@@ -44,6 +44,10 @@ int mapfs_xattr_parse(const MapfsItem *item, MapfsXattr *ret_xattr, const char *
 int mapfs_xattr_lookup(MapfsFs *fs, uint64_t ino, const char *name, size_t name_len,
                        MapfsXattr *ret_xattr) MAPFS_MUST_USE;
 
+/* Whether a loaded inode can have one more attribute with a name of this length: 0, or -ENOSPC when nobody could list its names any more. */
+int mapfs_xattr_check_room(MapfsFs *fs, uint64_t ino, const struct mapfs_disk_inode *inode,
+                           size_t name_len) MAPFS_MUST_USE;
+
 /* Copies the value of a found attribute out and returns its length; the buffer is long enough. -EUCLEAN when parts are missing. */
 int mapfs_xattr_read(const MapfsTree *tree, uint64_t ino, const MapfsXattr *xattr, uint8_t *buffer) MAPFS_MUST_USE;
 

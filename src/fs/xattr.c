@@ -126,6 +126,17 @@ static int listxattr_held(MapfsFs *fs, uint64_t ino, char *buffer, size_t size) 
     return r < 0 ? r : (int)len;
 }
 
+int mapfs_xattr_check_room(MapfsFs *fs, uint64_t ino, const struct mapfs_disk_inode *inode, size_t name_len) {
+    int len;
+
+    if ((uint64_t)mapfs_le32_load(inode->n_xattrs) * (MAPFS_NAME_LEN_MAX + 1) + name_len + 1 <= XATTR_LIST_LEN_MAX)
+        return 0;
+    len = listxattr_held(fs, ino, NULL, 0);
+    if (len == -E2BIG)
+        return -ENOSPC;
+    return len >= 0 && (size_t)len + name_len + 1 > XATTR_LIST_LEN_MAX ? -ENOSPC : MAPFS_MIN(len, 0);
+}
+
 int mapfs_fs_listxattr(MapfsFs *fs, uint64_t ino, char *buffer, size_t size) {
     const MapfsKey keys[2] = {mapfs_inode_key(ino), mapfs_xattr_key(ino, 0)};
     int r;
@@ -185,7 +196,11 @@ static int change_check(MapfsFs *fs, const XattrChange *change, bool found) {
         return r;
     if (found && change->flags & MAPFS_XATTR_FLAG_CREATE)
         return -EEXIST;
-    return !found && change->flags & MAPFS_XATTR_FLAG_REPLACE ? -ENODATA : 0;
+    if (!found && change->flags & MAPFS_XATTR_FLAG_REPLACE)
+        return -ENODATA;
+    if (found || mapfs_le32_load(change->record->flags) & MAPFS_XATTR_REMOVE)
+        return 0;
+    return mapfs_xattr_check_room(fs, change->ino, &inode, change->record->name_len);
 }
 
 /* 0, -errno, or 1 when the tree has changed since the claim so that the record may need more. */

@@ -466,6 +466,14 @@ static int populate_entries(Populate *populate) {
             r = populate_fail_archive(populate, NULL);
             break;
         }
+        /* An archive warns of names that the locale cannot show; a directory of attributes that cannot be read, and would be lost. */
+        if (status == ARCHIVE_WARN && populate->from_disk) {
+            const char *path = archive_entry_pathname(entry) + populate->prefix_len;
+
+            path += strspn(path, "/");
+            r = populate_fail_archive(populate, *path ? path : NULL);
+            break;
+        }
         if (populate->from_disk)
             (void)archive_read_disk_descend(populate->archive); /* of a file it does nothing */
         r = populate_entry(populate, entry);

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 
 import pytest
@@ -192,6 +193,19 @@ def test_source_that_cannot_be_read_costs_nothing(build, work, new_mount, source
     told = build.run("mkfs.mapfs", "-f", "-d", work / source, work / "image", check=False)
     assert told.status == 1 and f"{work / source}: " in told.err, told
     assert read_file(work / "image") == old
+
+
+def test_attributes_that_cannot_be_read_are_no_success(build, work):
+    if not os.path.ismount("/dev/shm"):
+        pytest.skip("no tmpfs at /dev/shm")
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="mapfs-test-") as source:
+        write_file(f"{source}/many", b"x")
+        try:
+            for n in range(280):
+                os.setxattr(f"{source}/many", f"user.{n:0250d}", b"v")
+        except OSError:
+            pytest.skip("this tmpfs has no such attributes")
+        _refused(build, work, source, source, "many: ", "extended attributes")
 
 
 def test_archive_in_a_pipe_is_read_once(build, work, new_mount):

@@ -6,6 +6,7 @@ import os
 import stat
 
 import pytest
+from helpers.commands import run
 from helpers.files import fails_with, opened, pattern, python, read_file, write_file
 from helpers.libc import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, renameat2
 
@@ -71,6 +72,21 @@ def test_a_symlink_of_4095_bytes_works_and_one_of_4096_does_not(mnt, remount):
     assert os.readlink(mnt / "link") == target
     with fails_with(errno.ENOENT, errno.ENAMETOOLONG):
         os.stat(mnt / "link")
+
+
+def test_xattrs_whose_names_could_not_be_listed_are_refused(mnt, remount):
+    path = mnt / "f"
+    write_file(path, b"x")
+    names = [f"user.{n:0250d}" for n in range(256)]
+    for name in names:
+        os.setxattr(path, name, b"v")
+    fails_with(errno.ENOSPC, os.setxattr, path, "user.more", b"v")
+    assert run(["setfacl", "-m", "u:1000:r", path], check=False).status != 0
+    os.setxattr(path, names[9], b"another value")
+    os.removexattr(path, names[0])
+    os.setxattr(path, "user.more", b"again room")
+    remount()
+    assert sorted(os.listxattr(path)) == sorted([*names[1:], "user.more"])
 
 
 def test_the_largest_file_can_be_written_up_to_its_last_byte(mount):
