@@ -10,6 +10,15 @@
 #include "control/protocol.h"
 #include "mapfs-config.h"
 
+static int server_error(const MapfsControlServer *server) {
+    int error;
+
+    if (mapfs_view_kind(server->view) == MAPFS_VIEW_READONLY)
+        return 0;
+    error = mapfs_store_error(mapfs_fs_store(mapfs_view_fs(server->view)));
+    return error < 0 ? error : mapfs_session_error(server->session);
+}
+
 static void server_info(MapfsControlServer *server, struct mapfs_control_info *info) {
     MapfsStore *store = mapfs_fs_store(mapfs_view_fs(server->view));
     MapfsImage *image = mapfs_view_image(server->view);
@@ -22,7 +31,7 @@ static void server_info(MapfsControlServer *server, struct mapfs_control_info *i
     mapfs_fs_statfs(mapfs_view_fs(server->view), &space);
     *info = (struct mapfs_control_info){
         .pid = (uint32_t)getpid(),
-        .error = mapfs_view_kind(server->view) == MAPFS_VIEW_READONLY ? 0 : mapfs_store_error(store),
+        .error = server_error(server),
         .offset_bytes = server->offset_bytes,
         .n_blocks = status.n_blocks,
         .n_free = status.n_free,

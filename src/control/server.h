@@ -7,10 +7,12 @@
 #include <stdint.h>
 
 #include "base/macros.h"
+#include "fuse/session.h"
 #include "view/view.h"
 
 typedef struct {
     MapfsView *view;
+    const MapfsSession *session;
     const char *source; /* absolute path of the image */
     const char *cache;  /* "through" or "writeback" */
     uint64_t offset_bytes;

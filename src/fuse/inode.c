@@ -28,7 +28,10 @@ void mapfs_handle_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 
     (void)fi; /* not given: there are no open files here */
     r = mapfs_fs_getattr(mapfs_request_session(req)->fs, ino, &attr);
-    mapfs_reply_attr(req, r, &attr);
+    if (ino == FUSE_ROOT_ID)
+        mapfs_reply_root(req, r, &attr);
+    else
+        mapfs_reply_attr(req, r, &attr);
 }
 
 /* What libfuse's to_set bits mean here, one for one. */

@@ -127,12 +127,13 @@ void mapfs_handle_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info 
 
     r = mapfs_fs_getattr(session->fs, ino, &attr);
     r = mapfs_request_result(req, r);
-    if (r < 0) {
+    if (r < 0 && ino != FUSE_ROOT_ID) {
         (void)fuse_reply_err(req, -r);
         return;
     }
-    fi->keep_cache = 1;
-    fi->cache_readdir = attr.size <= CACHED_ENTRIES;
+    /* The root directory is opened whatever has failed, as mapfs_reply_root() says. */
+    fi->keep_cache = r == 0;
+    fi->cache_readdir = r == 0 && attr.size <= CACHED_ENTRIES;
     (void)fuse_reply_open(req, fi);
 }
 

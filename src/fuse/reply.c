@@ -145,7 +145,36 @@ void mapfs_reply_attr(fuse_req_t req, int r, const MapfsAttr *attr) {
         return;
     }
     mapfs_attr_to_stat(mapfs_request_session(req), attr, &stat);
+    if (attr->ino == FUSE_ROOT_ID)
+        mapfs_session_keep_root(mapfs_request_session(req), &stat);
     (void)fuse_reply_attr(req, &stat, MAPFS_FUSE_TIMEOUT);
+}
+
+void mapfs_session_keep_root(MapfsSession *session, const struct stat *root) {
+    pthread_mutex_lock(&session->root_mutex);
+    session->root = *root;
+    session->has_root = true;
+    pthread_mutex_unlock(&session->root_mutex);
+}
+
+void mapfs_reply_root(fuse_req_t req, int r, const MapfsAttr *attr) {
+    MapfsSession *session = mapfs_request_session(req);
+    struct stat stat;
+    bool has_root;
+
+    r = mapfs_request_result(req, r);
+    if (r == 0) {
+        mapfs_reply_attr(req, 0, attr);
+        return;
+    }
+    pthread_mutex_lock(&session->root_mutex);
+    stat = session->root;
+    has_root = session->has_root;
+    pthread_mutex_unlock(&session->root_mutex);
+    if (has_root)
+        (void)fuse_reply_attr(req, &stat, 0);
+    else
+        (void)fuse_reply_err(req, -r);
 }
 
 void mapfs_reply_xattr(fuse_req_t req, int r, const char *buffer) {

@@ -4,8 +4,10 @@
 /* What the handlers share. A handler gets a request, calls one operation, and replies exactly once through a function below.
  * They hold no lock while they reply, except for data.c, which sends file data straight from the mapping. */
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/stat.h>
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 18)
 #include <fuse_lowlevel.h>
@@ -20,6 +22,9 @@ struct MapfsSession {
     atomic_uint n_damage_logged;
     atomic_bool is_failure_logged; /* of the host */
     bool is_mounted;               /* main thread alone */
+    pthread_mutex_t root_mutex;    /* guards what follows: */
+    bool has_root;
+    struct stat root; /* the attributes that the root directory was last seen with */
     /* What the kernel does, known since INIT. */
     bool copies_long;  /* asks for no more of a copy than the answer has bits for */
     bool checks_flags; /* asks for a capability before it hands on a change of flags */
@@ -45,6 +50,11 @@ void mapfs_reply_create(fuse_req_t req, int r, const MapfsAttr *attr, struct fus
 
 /* As above, and attributes when r is 0. */
 void mapfs_reply_attr(fuse_req_t req, int r, const MapfsAttr *attr);
+
+/* The same for the root directory. When its attributes cannot be had, those that it was last seen with: a mount that has failed can still be asked
+ * what it lacks, be synced and unmounted. */
+void mapfs_reply_root(fuse_req_t req, int r, const MapfsAttr *attr);
+void mapfs_session_keep_root(MapfsSession *session, const struct stat *root);
 
 /* r < 0 is an error; otherwise `r` bytes of `buffer`, or with buffer NULL the number alone, as of an xattr. */
 void mapfs_reply_xattr(fuse_req_t req, int r, const char *buffer);

@@ -128,6 +128,30 @@ static bool session_attach(MapfsSession *session, struct fuse_args *args) {
     return false;
 }
 
+static MapfsSession *session_new(MapfsFs *fs, const MapfsSessionConfig *config) {
+    MapfsSession *session = g_new0(MapfsSession, 1);
+    struct stat stat;
+    MapfsAttr root;
+
+    session->config = config;
+    session->fs = fs;
+    pthread_mutex_init(&session->root_mutex, NULL);
+    if (mapfs_fs_getattr(fs, FUSE_ROOT_ID, &root) == 0) {
+        mapfs_attr_to_stat(session, &root, &stat);
+        mapfs_session_keep_root(session, &stat);
+    }
+    return session;
+}
+
+static void session_drop(MapfsSession *session) {
+    pthread_mutex_destroy(&session->root_mutex);
+    g_free(session);
+}
+
+int mapfs_session_error(const MapfsSession *session) {
+    return atomic_load_explicit(&session->is_damaged, memory_order_relaxed) ? -EUCLEAN : 0;
+}
+
 int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSession **ret_session) {
     g_autofree char *options = session_options(config);
     char *argv[] = {(char *)"mapfs", (char *)"-o", options, NULL};
@@ -141,13 +165,11 @@ int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSess
     r = session_check_device(config);
     if (r < 0)
         return r;
-    session = g_new0(MapfsSession, 1);
-    session->config = config;
-    session->fs = fs;
+    session = session_new(fs, config);
     is_mounted = session_attach(session, &args);
     fuse_opt_free_args(&args);
     if (!is_mounted) {
-        g_free(session);
+        session_drop(session);
         return -EIO;
     }
     *ret_session = session;
@@ -166,5 +188,5 @@ void mapfs_session_free(MapfsSession *session) {
     if (session->is_mounted)
         fuse_session_unmount(session->fuse);
     fuse_session_destroy(session->fuse);
-    g_free(session);
+    session_drop(session);
 }

@@ -35,5 +35,8 @@ int mapfs_session_mount(MapfsFs *fs, const MapfsSessionConfig *config, MapfsSess
 /* Serves requests in several threads until the filesystem is unmounted or the process gets SIGTERM, SIGINT or SIGHUP. 0 or -errno. */
 int mapfs_session_loop(MapfsSession *session) MAPFS_MUST_USE;
 
+/* 0, or -EUCLEAN after damage was met that made it refuse changes. From any thread. */
+int mapfs_session_error(const MapfsSession *session) MAPFS_MUST_USE;
+
 /* Unmounts if it is still mounted. NULL is fine. */
 void mapfs_session_free(MapfsSession *session);

@@ -53,7 +53,9 @@ static void facts_add_mount(MapfsFacts *facts, const struct mapfs_control_info *
     mapfs_facts_text(facts, "cache", "Cache", info->cache);
     mapfs_facts_time(facts, "mount_time", "Mounted since", (int64_t)info->start_time);
     if (info->error < 0)
-        mapfs_facts_text(facts, "error", "Takes no changes", strerror(-info->error));
+        mapfs_facts_text(facts, "error", "Takes no changes",
+                         info->error == -EUCLEAN ? "damage was found; unmount, and run fsck.mapfs"
+                                                 : strerror(-info->error));
     facts_add_identity(facts, info->uuid, info->label);
     mapfs_facts_bytes(facts, "size_bytes", "Size", info->n_blocks * block);
     mapfs_facts_bytes(facts, "free_bytes", "Free", info->n_free * block);

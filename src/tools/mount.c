@@ -218,6 +218,7 @@ static int mount_serve(Mount *mount) {
     r = mapfs_session_mount(mapfs_view_fs(mount->view), &config, &session);
     if (r < 0)
         return r;
+    mount->control.session = session;
     r = mapfs_session_loop(session);
     mapfs_view_set_finishing(mount->view);
     mapfs_notify("STOPPING=1");

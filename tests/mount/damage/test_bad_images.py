@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What is not a sound image is refused with a clear error, by every command, and never crashes one."""
 
+import errno
+import json
 import os
 import shutil
 
 import pytest
 from helpers.commands import run
-from helpers.files import read_file, write_file
+from helpers.files import fails_with, read_file, write_file
 from helpers.superblock import BLOCK, index_node, patch, read_slots
 from helpers.trees import describe, differences, make_sample
 
@@ -327,6 +329,30 @@ def test_tree_with_more_ways_than_nodes_is_no_endless_work(build, work):
     repaired = build.run("fsck.mapfs", "-y", image, check=False, timeout=60)
     assert repaired.status in (1, 4)
     assert build.run("fsck.mapfs", "-n", image, check=False).status == (0 if repaired.status == 1 else 4)
+
+
+def test_mount_that_met_damage_refuses_changes_and_says_so(build, image, new_mount):
+    mount = new_mount(image).start()
+    mount.expect_trouble = True
+    (mount.path / "d").mkdir()
+    for n in range(400):
+        write_file(mount.path / f"d/name-{n:0100d}", b"x")
+    mount.stop()
+    data = bytearray(image.read_bytes())
+    for start in range(0, len(data), BLOCK):
+        node = data[start : start + BLOCK]
+        n_items = int.from_bytes(node[6:8], "little")
+        # A leaf of directory entries (5) alone: the mount itself reads others.
+        if node[:5] == b"MAPN\0" and set(node[64 + 16 : 64 + 24 * n_items : 24]) == {5}:
+            data[start + 100] ^= 1
+    image.write_bytes(data)
+    mount.start()
+    assert "error" not in json.loads(build.run("mapfs", "info", "--json", mount.path).out)
+    with fails_with(errno.EIO):
+        os.listdir(mount.path / "d")
+    with fails_with(errno.EROFS):
+        write_file(mount.path / "new", b"x")
+    assert "fsck.mapfs" in json.loads(build.run("mapfs", "info", "--json", mount.path).out)["error"]
 
 
 def test_names_that_the_checker_prints_are_no_commands_for_a_terminal(build, image, new_mount):

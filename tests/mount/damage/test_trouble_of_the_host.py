@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import json
 import os
 
 import pytest
@@ -174,6 +175,7 @@ def test_image_truncated_while_mounted_gives_errors_and_the_daemon_lives(mount, 
         assert not _tolerant(lambda: os.fsync(fd)), "a sync was acknowledged on a truncated image"
     assert mount.is_alive, "the daemon died"
     os.statvfs(mount.path)
+    assert json.loads(mount.build.run("mapfs", "info", "--json", mount.path).out)["error"]
 
 
 @pytest.mark.image(size="64M")
