@@ -157,6 +157,9 @@ static bool daemon_is_gone(const Umount *umount) {
 static bool umount_is_elsewhere(const Umount *umount) {
     int pid;
 
+    /* Who has begun to finish serves nobody: the kernel may have given its device number to the next mount. */
+    if (!umount->is_read_only && mapfs_image_is_leaving(umount->entry.source, umount->offset_bytes) == 1)
+        return false;
     if (mapfs_mount_lookup_device(umount->entry.device, &pid) != 1)
         return false;
     mapfs_complain(program,

@@ -238,7 +238,7 @@ def test_remount_of_a_read_only_view_for_writing_is_refused(space, work, point):
 
 def test_mount_in_another_mount_namespace(space, work, point):
     image = space.mkfs(work / "image")
-    with subprocess.Popen(space.command(["unshare", "--mount", "sleep", "60"])) as other:
+    with subprocess.Popen(space.command(["unshare", "--mount", "sleep", "600"])) as other:
         inside = f"/proc/{other.pid}/ns/mnt"
         # It goes into the space first, and has a namespace of its own when it runs what it is for.
         wait_for(lambda: open(f"/proc/{other.pid}/comm").read() == "sleep\n", "the namespace")

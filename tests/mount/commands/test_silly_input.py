@@ -296,16 +296,17 @@ def test_mount_of_a_user_is_refused_to_others_by_name(build, user, user_mount):
 def test_unmounting_without_etc_mtab_is_told_with_the_remedy(build, user, user_mount):
     """fusermount3 reads it; a bare debootstrap does not have it."""
     bare_etc = f"mount -t tmpfs none /etc; echo user:x:{user}:{user}::/:/bin/sh >/etc/passwd; chmod 755 /etc"
-    refused = _in_namespace(build, bare_etc, "umount", user_mount.path, uid=user, keeps_mounts=True)
+    refused = _in_namespace(build, bare_etc, "umount", user_mount.path, uid=user, kept=user_mount.path)
     _one_line(refused, user_mount.path, "/etc/mtab", "ln -s")
     user_mount.remount()
 
 
-def _in_namespace(build, script, *argv, uid=None, keeps_mounts=False):
+def _in_namespace(build, script, *argv, uid=None, kept=""):
     """A command of the build where a script has taken something away from its mount namespace."""
     who = [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    others = "umount --all --internal-only --lazy --types fuse.mapfs;"  # copies would keep the daemons of other tests
-    shell = ["sh", "-euc", f'{"" if keeps_mounts else others} {script}\nexec "$@"', "sh", *who, build.program("mapfs"), *argv]
+    # Copies of what other tests have mounted would keep their daemons.
+    others = f"findmnt -rno TARGET -t fuse.mapfs | grep -vxF '{kept}' | xargs -r -n 1 umount --internal-only --lazy"
+    shell = ["sh", "-euc", f'{others}; {script}\nexec "$@"', "sh", *who, build.program("mapfs"), *argv]
     return run(["unshare", "--mount", "--propagation", "private", *shell], check=False, env=build.env())
 
 

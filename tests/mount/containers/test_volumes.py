@@ -146,7 +146,7 @@ def test_container_that_fills_its_volume_gets_enospc_and_nobody_else_does(podman
     assert result.out.splitlines()[-1] == "went on", result
     write_file(podman.home / "f", pattern(1 << 20))
     sizes = podman.volume("run", "small", "--rm", "box", "sh", "-c", "df -Pk /data; ls -l /data/fill; rm /data/fill")
-    used = int(re.search(r"(\d+) \S+ \d+ \S+ /data/fill", sizes.out)[1])
+    used = int(re.search(r"(\d+) +\S+ +\d+ +\S+ /data/fill", sizes.out)[1])
     assert 16 << 20 < used < 24 << 20
     assert int(re.search(r"\.mapfs +(\d+)", sizes.out)[1]) == 24 << 10
     podman.volume("run", "small", "--rm", "box", "dd", "if=/dev/zero", "of=/data/again", "bs=64k", "count=200")

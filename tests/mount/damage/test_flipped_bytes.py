@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 from helpers.commands import SLOW
-from helpers.files import python
+from helpers.files import pattern, python, write_file
 from helpers.trees import make_sample
 
 BLOCK = 4096
@@ -77,7 +77,7 @@ def used_image(build, work, new_mount):
     mount = new_mount(image, name="first").start()
     make_sample(mount.path)
     for i in range(300):
-        (mount.path / f"file-{i}").write_bytes(os.urandom(100 + i * 20))
+        write_file(mount.path / f"file-{i}", pattern(100 + i * 20, i))
     for i in range(0, 300, 3):
         (mount.path / f"file-{i}").unlink()
     mount.stop()

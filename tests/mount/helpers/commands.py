@@ -62,8 +62,11 @@ def _is_sanitized(program):
     return b"__asan_init" in code or b"__tsan_init" in code
 
 
-# Not a report: a thread had just ended, or was killed, when the leak checker looked.
-NOTE_OF_LEAK_CHECKER = re.compile(r"^==\d+==Unable to get registers from thread \d+\.$", re.MULTILINE)
+# No reports: a thread had just ended, or was killed, when the leak checker looked.
+NOTE_OF_LEAK_CHECKER = re.compile(
+    r"^==\d+==(Unable to get registers from thread \d+|Running thread \d+ was not suspended\. False leaks are possible)\.$",
+    re.MULTILINE,
+)
 
 
 PROGRAMS = ("mapfs", "mkfs.mapfs", "fsck.mapfs", "mount.mapfs", "mount.fuse.mapfs")

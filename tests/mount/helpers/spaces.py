@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.commands import run
+from helpers.commands import SLOW, run
 from helpers.mounts import daemons_of, wait_for
 
 # What other tests have mounted is copied into a new namespace, and would keep their daemons after their unmount.
 _SETUP = r"""
-umount --all --lazy --types fuse.mapfs
 base=$1 build=$2
-# Copies of what other tests have mounted would keep their daemons.
+# So would copies of overlays on them.
+findmnt -rno TARGET -t overlay | grep "^$(dirname "$(dirname "$base")")/mapfs-test-" | xargs -r -n 1 umount --lazy
 umount --all --internal-only --lazy --types fuse.mapfs
 mkdir "$base"
 mount -t tmpfs -o mode=755 none "$base"
@@ -130,4 +130,4 @@ class Space:
                     self.build.fsck(image, *arguments)
         finally:
             self.holder.stdin.close()
-            self.holder.wait(timeout=20)
+            self.holder.wait(timeout=20 * SLOW)

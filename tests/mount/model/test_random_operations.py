@@ -5,7 +5,6 @@ Each failure names its seed; MAPFS_TEST_SEED=N runs that one alone, MAPFS_TEST_S
 """
 
 import os
-import random
 
 import pytest
 from helpers.operations import Chooser, Root, reference_keeps_xattrs
@@ -60,11 +59,6 @@ def _run(roots, seed, steps, every, between):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_operations_give_the_same_tree_as_on_a_plain_directory(roots, seed):
-    _run(roots, seed, STEPS, 100, lambda: None)
-
-
-def test_random_operations_of_a_new_seed_give_the_same_tree(roots):
-    seed = random.SystemRandom().randrange(1 << 32)
     _run(roots, seed, STEPS, 100, lambda: None)
 
 

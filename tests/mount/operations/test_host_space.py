@@ -40,11 +40,12 @@ def _write_and_remove(mount, size=200 * MIB):
 
 def _wait_for_host(build, mount):
     """What was removed is live until it is taken apart, so it is the host's own count that tells when that is over."""
-    wait_for(lambda: _on_host(mount.image) < POOL + 60 * MIB, "the host's space to come back", timeout=60)
-    wait_for(lambda: _facts(build, mount.path)["reclaimable_bytes"] < POOL, "the image to say the same", timeout=60)
+    wait_for(lambda: _on_host(mount.image) < POOL + 60 * MIB, "the host's space to come back", timeout=150)
+    wait_for(lambda: _facts(build, mount.path)["reclaimable_bytes"] < POOL, "the image to say the same", timeout=150)
 
 
 @pytest.mark.heavy
+@pytest.mark.limit(400)
 def test_freed_space_goes_back_while_mounted(build, mount):
     keep = _write_and_remove(mount)
     _wait_for_host(build, mount)
@@ -57,7 +58,7 @@ def test_freed_space_goes_back_while_mounted(build, mount):
 
 
 def test_unmount_gives_back_what_was_just_removed(build, mount):
-    keep = _write_and_remove(mount)
+    keep = _write_and_remove(mount, 64 * MIB)
     mount.stop()
     assert _facts(build, mount.image)["reclaimable_bytes"] < POOL
     mount.start()
@@ -74,6 +75,7 @@ def test_nodiscard_keeps_the_host_blocks(mount):
 
 
 @pytest.mark.heavy
+@pytest.mark.limit(400)
 def test_space_removed_before_a_kill_goes_back_after_it(build, mount, kill9):
     keep = _write_and_remove(mount)
     mount.sync()
@@ -88,7 +90,8 @@ def test_info_tells_the_same_of_mount_and_image(build, mount):
     mount.sync()
     mounted = _facts(build, mount.path)
     assert mounted["live_bytes"] >= 50 * MIB
-    assert mounted["host_allocated_bytes"] == _on_host(mount.image)
+    # A checkpoint may come between the two.
+    assert abs(mounted["host_allocated_bytes"] - _on_host(mount.image)) < MIB
     mount.stop()
     unmounted = _facts(build, mount.image)
     assert abs(unmounted["live_bytes"] - mounted["live_bytes"]) < MIB

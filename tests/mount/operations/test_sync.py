@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What fsync and its kin cover is there after a kill -9 that follows at once. (../crash does it under load.)"""
 
+import json
 import mmap
 import os
-import time
 
 import pytest
 from helpers.files import opened, pattern, read_file, write_file
+from helpers.mounts import wait_for
 
 
 def test_fsync_of_a_file_keeps_data_size_name_and_attributes(mount, kill9):
@@ -110,8 +111,12 @@ def test_msync_keeps_mapped_stores(mount, kill9):
 
 
 def test_unsynced_work_is_durable_within_the_checkpoint_interval(mount):
+    def generation():
+        return json.loads(mount.build.run("mapfs", "info", "--json", mount.path).out)["generation"]
+
     write_file(mount.path / "f", pattern(10_000))
-    time.sleep(12)
+    before = generation()
+    wait_for(lambda: generation() > before, "the checkpoint of the interval", timeout=30, step=0.5)
     mount.kill()
     mount.fsck()
     mount.start()

@@ -5,12 +5,13 @@ import os
 import sqlite3
 
 import pytest
+from helpers.commands import SLOW
 from helpers.files import in_child
 from helpers.mounts import is_running
 
 
 def connect(path, mode="wal"):
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=60 * SLOW, isolation_level=None)
     assert connection.execute(f"pragma journal_mode={mode}").fetchone()[0] == mode
     connection.execute("pragma synchronous=full")
     return connection
