@@ -91,8 +91,5 @@ int mapfs_inline_load(MapfsTree *tree, uint64_t ino, uint64_t size, uint8_t *buf
  * Inode locked, nothing else. */
 int mapfs_fs_finish_truncate(MapfsFs *fs, uint64_t ino) MAPFS_MUST_USE;
 
-/* Frees what is worth waiting for: orphans nobody uses, then pending frees. 1, 0, or -errno. Outside of transactions. */
-int mapfs_fs_make_room(MapfsFs *fs) MAPFS_MUST_USE;
-
 /* How often an operation that met a full image may try again. */
 #define MAPFS_ROOM_TRIES 4u

@@ -55,6 +55,9 @@ int mapfs_fs_sync(MapfsFs *fs) MAPFS_MUST_USE;
  * damage keeps. */
 int mapfs_fs_reclaim(MapfsFs *fs) MAPFS_MUST_USE;
 
+/* Frees what is worth waiting for: orphans nobody uses, then by checkpoints what is pending. 1 if something became free, 0, or -errno. */
+int mapfs_fs_make_room(MapfsFs *fs) MAPFS_MUST_USE;
+
 /* Told of damage that is met by work which no request waits for, in its thread and with a lock held: it only takes note. What came before the call is told
  * at once. NULL: nobody is told any more. */
 typedef void (*MapfsDamageCallback)(void *user, const char *what);

@@ -177,6 +177,10 @@ static int handle_trim(Ioctl *ioctl) {
     end = MAPFS_MIN(end / MAPFS_BLOCK_SIZE, status.n_blocks);
     if (end <= first)
         return -EINVAL;
+    /* What was just removed is free only after checkpoints. Without room for these, what is free already can go all the same. */
+    r = mapfs_fs_make_room(ioctl->session->fs);
+    if (r < 0 && r != -ENOSPC)
+        return r;
     r = mapfs_store_trim(store, (MapfsRun){{first}, end - first},
                          MAPFS_MAX(range.minlen / MAPFS_BLOCK_SIZE + (range.minlen % MAPFS_BLOCK_SIZE != 0), 1u),
                          &n_trimmed);

@@ -4,7 +4,6 @@
 (tests/fuzz does this many times over within one process; here the kernel is in between.)
 """
 
-import os
 import random
 import shutil
 

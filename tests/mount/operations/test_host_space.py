@@ -85,6 +85,16 @@ def test_space_removed_before_a_kill_goes_back_after_it(build, mount, kill9):
     assert read_file(mount.path / "keep") == keep
 
 
+@pytest.mark.root
+@pytest.mark.options("commit=3600,nodiscard")
+def test_fstrim_gives_back_what_was_just_removed(mount):
+    keep = _write_and_remove(mount, 64 * MIB)
+    mount.sync()
+    run(["fstrim", mount.path])
+    assert _on_host(mount.image) < POOL + MIB
+    assert read_file(mount.path / "keep") == keep
+
+
 def test_info_tells_the_same_of_mount_and_image(build, mount):
     write_file(mount.path / "f", bytes(50 * MIB))
     mount.sync()
