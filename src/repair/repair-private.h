@@ -111,6 +111,9 @@ int mapfs_repair_protect(MapfsRepair *repair, MapfsRun run) MAPFS_MUST_USE;
 /* Notes what an item refers to. */
 int mapfs_repair_protect_item(MapfsRepair *repair, const MapfsCheckItem *item) MAPFS_MUST_USE;
 
+/* guess.c: no slot is valid. Makes states of what is left of them in `slots` and fits the tree, the newer one first: 1, 0 when there is none, or -errno. */
+int mapfs_repair_guess(MapfsRepair *repair, const struct mapfs_disk_superblock *slots) MAPFS_MUST_USE;
+
 /* salvage.c: where the source's tree has gaps, looks through the image for leaves with keys that are missing. */
 int mapfs_repair_scan(MapfsRepair *repair) MAPFS_MUST_USE;
 /* Puts what it found into the gaps of the new tree, the newest last. */

@@ -44,6 +44,9 @@ typedef struct {
  * asked. */
 bool mapfs_repair_is_safe(MapfsProblemNumber number);
 
+/* Whether there is a superblock to go on from, or enough of one. Only reads. */
+bool mapfs_repair_has_start(MapfsImage *image) MAPFS_MUST_USE;
+
 /* Repairs the image. -EUCLEAN: there is nothing to go on from (mapfs_damage_last() says why); -ENOSPC: too little free space for it, the image
  * is as it was; -EOPNOTSUPP, -EPROTONOSUPPORT: a slot is of a newer program; -EROFS, -EIO, -ENOMEM. */
 int mapfs_repair_run(MapfsImage *image, const MapfsRepairOptions *options,

@@ -148,6 +148,20 @@ static int slot_error(MapfsSuperblockVerdict verdict) {
     return verdict == MAPFS_SUPERBLOCK_UNSUPPORTED ? -EOPNOTSUPP : 0;
 }
 
+static int slots_guess(MapfsRepair *repair, const struct mapfs_disk_superblock *slots) {
+    int r = mapfs_repair_guess(repair, slots);
+
+    if (r == 0)
+        return mapfs_damage(0, "image", "has no superblock to go on from, and too little is left of both");
+    if (r < 0)
+        return r;
+    mapfs_repair_say(repair, MAPFS_REPAIR_LOST, 0,
+                     "no superblock is whole; what is left of the one in slot %u fits the tree of generation %" PRIu64
+                     ", which is used: label, UUID and times of the image may not be what they were",
+                     repair->states[0].slot, mapfs_le64_load(repair->states[0].superblock.generation));
+    return 0;
+}
+
 /* Copies and judges both; the one that counts comes first. */
 static int slots_judge(MapfsRepair *repair) {
     g_autofree struct mapfs_disk_superblock *slots = g_new0(struct mapfs_disk_superblock, MAPFS_SUPERBLOCK_SLOTS);
@@ -175,7 +189,7 @@ static int slots_judge(MapfsRepair *repair) {
             verdicts[i] = MAPFS_SUPERBLOCK_DAMAGED;
     chosen = mapfs_superblock_choose(slots, verdicts, repair->image->base, repair->image->n_blocks);
     if (chosen < 0)
-        return mapfs_damage(0, "image", "has no superblock to go on from");
+        return slots_guess(repair, slots);
     for (unsigned i = 0; i < MAPFS_SUPERBLOCK_SLOTS; i++) {
         unsigned slot = i == 0 ? (unsigned)chosen : 1 - (unsigned)chosen;
 
@@ -289,6 +303,15 @@ static void source_choose(MapfsRepair *repair) {
     }
     repair->source = other;
     say_older(repair);
+}
+
+bool mapfs_repair_has_start(MapfsImage *image) {
+    const MapfsRepairOptions options = {0};
+    MapfsRepairReport report = {0};
+    g_autofree MapfsRepair *repair = g_new0(MapfsRepair, 1);
+
+    *repair = (MapfsRepair){.image = image, .options = &options, .report = &report};
+    return slots_judge(repair) == 0;
 }
 
 int mapfs_repair_find_state(MapfsRepair *repair) {

@@ -67,6 +67,7 @@ typedef struct {
     MapfsProgress progress;
     JsonArray *problems, *notes, *repairs; /* with --json */
     const char *obstacle;                  /* why nothing was repaired, or NULL */
+    bool has_start;                        /* a repair has something to go on from */
     bool is_repaired, is_on_device;
     uint64_t image_bytes; /* that are there */
     uint64_t n_lost, n_moved;
@@ -239,8 +240,9 @@ static void advice_print_short(const Fsck *fsck, const char *path, const MapfsCh
 static void advice_print(const Fsck *fsck, const char *path, const MapfsCheckReport *report) {
     const bool may_lose = fsck->options->mode == REPAIR_ALL;
 
-    if (!may_lose && report->n_of_kind[MAPFS_PROBLEM_NO_SUPERBLOCK] > 0)
-        printf("%s: nothing was changed; without a superblock it cannot be repaired: restore it from a copy\n", path);
+    if (!may_lose && report->n_of_kind[MAPFS_PROBLEM_NO_SUPERBLOCK] > 0 && !fsck->has_start)
+        printf("%s: nothing was changed; too little is left of its superblocks to repair it: restore it from a copy\n",
+               path);
     else if (!may_lose && report->n_of_kind[MAPFS_PROBLEM_IMAGE_SHORT] > 0)
         advice_print_short(fsck, path, report);
     else if (fsck->obstacle)
@@ -416,6 +418,8 @@ static int fsck_run(const FsckOptions *options, MapfsImage *image) {
 
     mapfs_progress_init(&fsck.progress);
     r = mapfs_check_run(image, &check_options, &report);
+    if (r == 0)
+        fsck.has_start = report.n_of_kind[MAPFS_PROBLEM_NO_SUPERBLOCK] == 0 || mapfs_repair_has_start(image);
     if (r == 0 && report.n_problems > 0)
         r = repair(&fsck, image, &report);
     mapfs_progress_clear(&fsck.progress);

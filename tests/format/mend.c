@@ -104,10 +104,20 @@ static void damage_stale(Mend *mend, Random *random) {
     note_damage(mend, block, block < MAPFS_SUPERBLOCK_SLOTS);
 }
 
+/* No superblock is valid any more, and much of both is left. */
+static void damage_superblocks(Mend *mend, Random *random) {
+    for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
+        uint64_t bit = random_below(random, random_below(random, 2) ? 240 * 8 : MAPFS_BLOCK_SIZE * 8);
+
+        damage_block(mend->image, slot)[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        note_damage(mend, slot, false);
+    }
+}
+
 static void damage_once(Mend *mend, Random *random, uint64_t checksum_seed) {
     uint64_t block, other;
 
-    switch (random_below(random, 10)) {
+    switch (random_below(random, 11)) {
     case 0:
         note_damage(mend, damage_zero(mend->image, random), false);
         break;
@@ -126,8 +136,11 @@ static void damage_once(Mend *mend, Random *random, uint64_t checksum_seed) {
         note_damage(mend, damage_sealed(mend->image, random, checksum_seed), true);
         break;
     case 5:
+        damage_superblocks(mend, random);
+        break;
     case 6:
     case 7:
+    case 8:
         note_damage(mend, damage_plant(mend->image, random, checksum_seed), true);
         break;
     default:
@@ -311,17 +324,6 @@ static bool is_as_before(Mend *mend) {
     return true;
 }
 
-static bool has_superblock(const Mend *mend) {
-    for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS && slot < mend->image->n_blocks; slot++) {
-        struct mapfs_disk_superblock superblock;
-
-        memcpy(&superblock, damage_block(mend->image, slot), sizeof(superblock));
-        if (mapfs_superblock_judge(&superblock) == MAPFS_SUPERBLOCK_VALID)
-            return true;
-    }
-    return false;
-}
-
 static bool refused(Mend *mend, int r) {
     mend->progress->n_refused++;
     if (!is_as_before(mend))
@@ -332,7 +334,7 @@ static bool refused(Mend *mend, int r) {
     }
     if (r == -EOPNOTSUPP || r == -EPROTONOSUPPORT)
         return true;
-    if (r == -EUCLEAN && (!has_superblock(mend) || mend->image->n_blocks < MAPFS_IMAGE_BLOCKS_MIN ||
+    if (r == -EUCLEAN && (!mapfs_repair_has_start(mend->image) || mend->image->n_blocks < MAPFS_IMAGE_BLOCKS_MIN ||
                           strstr(mapfs_damage_last(), "generation")))
         return true;
     printf("%s\n", strerror(-r));

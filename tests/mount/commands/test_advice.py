@@ -101,13 +101,30 @@ def _break_superblock(image, slot):
         f.write(b"broken")
 
 
-def test_without_superblocks_no_repair_is_promised(build, image):
+def test_without_superblocks_repair_is_promised_where_it_can_be(build, image, new_mount):
+    mount = new_mount(image).start()
+    write_file(mount.path / "kept", b"kept")
+    mount.stop()
     for slot in (0, 1):
         _break_superblock(image, slot)
     checked = build.run("fsck.mapfs", "-n", image, check=False)
+    assert checked.status == 4 and "-y repairs" in checked.out
+    assert build.run("fsck.mapfs", "-p", image, check=False).status == 4
+    assert build.run("fsck.mapfs", "-y", image, check=False).status == 1
+    build.fsck(image)
+    assert (mount.start().path / "kept").read_bytes() == b"kept"
+    mount.stop()
+    mount.expect_trouble = True
+    with open(image, "r+b") as f:
+        for slot in (0, 1):
+            f.seek(slot * 4096 + 100)
+            f.write(bytes(400))
+    before = image.read_bytes()
+    checked = build.run("fsck.mapfs", "-n", image, check=False)
     assert checked.status == 4
-    assert " -y" not in checked.out and "cannot be repaired" in checked.out and "copy" in checked.out
+    assert " -y" not in checked.out and "too little is left" in checked.out and "copy" in checked.out
     assert build.run("fsck.mapfs", "-y", image, check=False).status == 4
+    assert image.read_bytes() == before
 
 
 def test_dump_of_superblocks_fails_when_one_is_damaged_or_none_is_there(build, image, mount, work):
