@@ -141,6 +141,10 @@ static const struct option_entry {
     {"rootmode", OPTION_IGNORE, VALUE_NEEDED, NULL},
     {"max_read", OPTION_IGNORE, VALUE_NEEDED, NULL},
     {"blksize", OPTION_IGNORE, VALUE_NEEDED, NULL},
+    /* of libfuse's loop, in whose place fuse/loop.h stands */
+    {"clone_fd", OPTION_IGNORE, VALUE_NONE, NULL},
+    {"max_idle_threads", OPTION_IGNORE, VALUE_NEEDED, NULL},
+    {"max_threads", OPTION_IGNORE, VALUE_NEEDED, NULL},
 };
 
 /* What a remount hands to mount(2). */

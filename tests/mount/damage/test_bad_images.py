@@ -275,6 +275,13 @@ def test_generic_mount_options_are_accepted(image, new_mount):
     assert run(["sh", "-c", f"'{mount.path}/script'"], check=False).status == 126
 
 
+@pytest.mark.image(size="16M")
+def test_options_for_the_threads_of_libfuse_are_accepted(image, new_mount):
+    mount = new_mount(image, options="clone_fd,max_idle_threads=4,max_threads=16").start()
+    write_file(mount.path / "f", b"x")
+    assert read_file(mount.path / "f") == b"x"
+
+
 def test_too_few_and_too_many_arguments_are_usage_errors(build, image, work):
     for argv in (
         ["mount"],
