@@ -5,12 +5,15 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers.commands import run
 from helpers.files import fails_with, read_file, write_file
 from helpers.superblock import BLOCK, index_node, patch, read_slots
 from helpers.trees import describe, differences, make_sample
+
+README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 def _zero(path):
@@ -273,6 +276,16 @@ def test_generic_mount_options_are_accepted(image, new_mount):
     mount.start()
     write_file(mount.path / "script", b"#!/bin/sh\n", 0o755)
     assert run(["sh", "-c", f"'{mount.path}/script'"], check=False).status == 126
+
+
+@pytest.mark.parametrize("option", ["populate", "lock=all", "huge=2M", "io_uring=on", "size=1G", "private_limit=1M"])
+def test_option_of_a_feature_that_is_not_there_is_refused_and_a_limit_in_the_readme(build, image, work, option):
+    result = build.run("mapfs", "mount", "-o", option, image, work, check=False)
+    assert result.status == 2
+    _one_clear_error(result, option, "this version of mapfs does not have it")
+    limits = README.read_text().split("## Limits")[1]
+    name = option if option == "io_uring=on" else option.partition("=")[0]
+    assert f"`{name}" in limits
 
 
 @pytest.mark.image(size="16M")
