@@ -37,6 +37,7 @@ static const char help[] = "Usage: mapfs dump [--offset BYTES] IMAGE [WHAT]\n"
                            "  -h, --help             show this help\n";
 
 typedef struct {
+    const char *path; /* for messages */
     MapfsImage *image;
     MapfsSuperblockPair pair;
     const struct mapfs_disk_superblock *superblock; /* the newest valid one, or NULL */
@@ -208,8 +209,8 @@ static int dump_inode(Dump *dump, const char *argument) {
     dump->only_object = true;
     r = dump_tree(dump, NULL);
     if (r == MAPFS_EXIT_OK && dump->n_items == 0) {
-        mapfs_complain(program, "there is no inode %" PRIu64 ": ls -i shows the numbers of those that are there",
-                       dump->object);
+        mapfs_complain(program, "%s: there is no inode %" PRIu64 ": ls -i shows the numbers of those that are there",
+                       dump->path, dump->object);
         return MAPFS_EXIT_FAILURE;
     }
     return r;
@@ -245,7 +246,8 @@ static int dump_node(Dump *dump, const char *argument) {
     }
     bytes = mapfs_image_read(dump->image, (MapfsRun){.start = ref.address, .n_blocks = 1});
     if (!bytes) {
-        mapfs_complain(program, "the image has only %" PRIu64 " blocks", dump->image->n_blocks);
+        mapfs_complain(program, "%s: there is no block %" PRIu64 ": it has only %" PRIu64 " blocks, counted from 0",
+                       dump->path, ref.address.n, dump->image->n_blocks);
         return MAPFS_EXIT_FAILURE;
     }
     memcpy(&node, bytes, sizeof node);
@@ -314,7 +316,7 @@ static int dump_subject(Dump *dump, int argc, char **argv) {
             return mapfs_usage_error(program);
         }
         if (subjects[i].needs_superblock && !dump->superblock) {
-            mapfs_complain(program, "there is no valid superblock (%s)", mapfs_damage_last());
+            mapfs_complain(program, "%s: there is no valid superblock (%s)", dump->path, mapfs_damage_last());
             return MAPFS_EXIT_FAILURE;
         }
         return subjects[i].run(dump, argv[1]);
@@ -329,6 +331,7 @@ static int dump_run(const char *path, uint64_t offset_bytes, int argc, char **ar
     int status;
     int r;
 
+    dump->path = path;
     r = mapfs_sigbus_install();
     if (r == 0)
         r = mapfs_image_open_file(path, &how, &dump->image);

@@ -87,7 +87,17 @@ def test_dump_of_an_inode(build, mount):
     mount.stop()
     assert "inline 0: 7 bytes" in build.run("mapfs", "dump", mount.image, "inode", str(number)).out
     result = build.run("mapfs", "dump", mount.image, "inode", str(number + 1000), check=False)
-    assert result.status == 1 and result.out == "" and f"there is no inode {number + 1000}" in result.err
+    assert result.status == 1 and result.out == "" and f"{mount.image}: there is no inode {number + 1000}" in result.err
+
+
+@pytest.mark.image(size="16M")
+def test_dump_names_the_image_that_lacks_something(build, image):
+    result = build.run("mapfs", "dump", image, "node", "4096", check=False)
+    assert result.status == 1 and f"{image}: there is no block 4096: it has only 4096 blocks" in result.err
+    image.write_bytes(b"no image" * 4096)
+    for subject in (["tree"], ["log"], ["inode", "1"]):
+        result = build.run("mapfs", "dump", image, *subject, check=False)
+        assert result.status == 1 and f"{image}: there is no valid superblock (" in result.err
 
 
 def test_dump_shows_superblocks_and_tree(build, mount):
