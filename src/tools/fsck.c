@@ -296,16 +296,17 @@ static int fsck_report(Fsck *fsck, const MapfsCheckReport *report) {
 static int image_judge(const MapfsImage *image) {
     MapfsSuperblockPair pair;
     bool is_image = false;
+    int r;
 
     mapfs_damage_clear();
     mapfs_superblock_pair_load(image, &pair);
+    r = mapfs_superblock_pair_check_known(&pair);
+    if (r < 0)
+        return r;
     for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
-        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VERSION)
-            return -EPROTONOSUPPORT;
         /* What may only be read by those who do not know a feature, they cannot judge. */
-        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_UNSUPPORTED ||
-            (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID &&
-             mapfs_le64_load(pair.slots[slot].feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN))
+        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID &&
+            mapfs_le64_load(pair.slots[slot].feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN)
             return -EOPNOTSUPP;
         is_image |= pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID || pair.verdicts[slot] == MAPFS_SUPERBLOCK_DAMAGED;
     }

@@ -21,14 +21,28 @@ void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *re
     ret_pair->newest = mapfs_superblock_choose(ret_pair->slots, ret_pair->verdicts, image->base, image->n_blocks);
 }
 
+int mapfs_superblock_pair_check_known(const MapfsSuperblockPair *pair) {
+    int r = 0;
+
+    for (unsigned slot = 0; r == 0 && slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
+        if (pair->verdicts[slot] == MAPFS_SUPERBLOCK_VERSION)
+            r = -EPROTONOSUPPORT;
+        else if (pair->verdicts[slot] == MAPFS_SUPERBLOCK_UNSUPPORTED)
+            r = -EOPNOTSUPP;
+        if (r < 0)
+            (void)mapfs_superblock_judge(&pair->slots[slot]); /* the note alone is wanted */
+    }
+    return r;
+}
+
 /* The error of an image without a valid slot: the one that says most. */
 static int pair_error(const MapfsSuperblockPair *pair) {
     static const struct {
         MapfsSuperblockVerdict verdict;
         int error;
     } errors[] = {
-        {MAPFS_SUPERBLOCK_UNSUPPORTED, -EOPNOTSUPP}, {MAPFS_SUPERBLOCK_VERSION, -EPROTONOSUPPORT},
-        {MAPFS_SUPERBLOCK_DAMAGED, -EUCLEAN},        {MAPFS_SUPERBLOCK_FOREIGN, -EMEDIUMTYPE},
+        {MAPFS_SUPERBLOCK_DAMAGED, -EUCLEAN},
+        {MAPFS_SUPERBLOCK_FOREIGN, -EMEDIUMTYPE},
         {MAPFS_SUPERBLOCK_EMPTY, -ENODATA},
     };
 
@@ -51,6 +65,9 @@ int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_
     mapfs_damage_clear();
     mapfs_superblock_pair_load(image, &pair);
     mapfs_image_close(image);
+    r = mapfs_superblock_pair_check_known(&pair);
+    if (r < 0)
+        return r;
     if (pair.newest < 0)
         return pair_error(&pair);
     *ret_superblock = pair.slots[pair.newest];

@@ -17,6 +17,10 @@ typedef struct {
 } MapfsSuperblockPair;
 void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *ret_pair);
 
+/* 0, or why the image must be refused although its other slot may be valid: -EPROTONOSUPPORT or -EOPNOTSUPP with a note, when a slot is of a version,
+ * or has incompat features, that this program does not know. */
+int mapfs_superblock_pair_check_known(const MapfsSuperblockPair *pair) MAPFS_MUST_USE;
+
 /* The newest valid superblock of the image at `path`. Errors as mapfs_image_open_file() and mapfs_store_open(). */
 int mapfs_superblock_read(const char *path, uint64_t offset_bytes,
                           struct mapfs_disk_superblock *ret_superblock) MAPFS_MUST_USE;

@@ -133,6 +133,25 @@ def test_unknown_incompatible_feature_is_refused(image, new_mount):
         _one_clear_error(result, image, "feature")
 
 
+@pytest.mark.parametrize("fields", [{"version": 77}, {"feature_incompat": 1 << 40}], ids=["version", "feature"])
+@pytest.mark.parametrize("which", [0, 1], ids=["older", "newest"])
+def test_one_slot_of_a_newer_program_is_refused_by_all_although_the_other_is_valid(build, image, mount, fields, which):
+    write_file(mount.path / "f", b"x")
+    mount.stop()
+    mount.expect_trouble = True
+    slots = sorted(read_slots(image).items(), key=lambda item: item[1]["generation"])
+    assert len(slots) == 2
+    patch(image, only=slots[which][0], **fields)
+    refused = mount.try_start().err
+    reason = refused.partition(": ")[2]
+    assert str(image) in reason and ("77" in reason or "0x10000000000" in reason)
+    for argv in (["mapfs", "info", image], ["fsck.mapfs", "-n", image]):
+        result = build.run(*argv, check=False)
+        assert result.status in (1, 8) and result.out == ""
+        assert result.err.partition(": ")[2] == reason
+    assert build.run("mapfs", "dump", image, check=False).status == 1
+
+
 @pytest.mark.image(size="64M")
 def test_unknown_ro_compat_feature_allows_reading_alone(image, new_mount):
     patch(image, feature_ro_compat=1 << 40)

@@ -54,11 +54,11 @@ def read_slots(image):
     return found
 
 
-def patch(image, *, seal=True, **values):
-    """Sets fields in every valid slot; with seal=False the checksum is left as it was."""
+def patch(image, *, seal=True, only=None, **values):
+    """Sets fields in every valid slot, or in one; with seal=False the checksum is left as it was."""
     slots = read_slots(image)
     with open(image, "r+b") as f:
-        for slot in slots:
+        for slot in slots if only is None else [only]:
             f.seek(slot * BLOCK)
             block = bytearray(f.read(BLOCK))
             for name, value in values.items():
