@@ -292,6 +292,17 @@ static int fsck_report(Fsck *fsck, const MapfsCheckReport *report) {
     return fsck->is_repaired ? FSCK_CORRECTED : FSCK_CLEAN;
 }
 
+/* What may only be read by those who do not know a feature, they cannot judge: -EOPNOTSUPP with a note. */
+static int slot_check_features(const MapfsSuperblockPair *pair, unsigned slot) {
+    const uint64_t features = mapfs_le64_load(pair->slots[slot].feature_ro_compat);
+
+    if (pair->verdicts[slot] != MAPFS_SUPERBLOCK_VALID || (features & ~MAPFS_FEATURE_RO_COMPAT_KNOWN) == 0)
+        return 0;
+    (void)mapfs_damage(0, "superblock", "has features that this version can only read (ro_compat %#" PRIx64 ")",
+                       features); /* the note alone is wanted */
+    return -EOPNOTSUPP;
+}
+
 /* What is no image of this version cannot be checked; what is damaged can. */
 static int image_judge(const MapfsImage *image) {
     MapfsSuperblockPair pair;
@@ -304,10 +315,9 @@ static int image_judge(const MapfsImage *image) {
     if (r < 0)
         return r;
     for (unsigned slot = 0; slot < MAPFS_SUPERBLOCK_SLOTS; slot++) {
-        /* What may only be read by those who do not know a feature, they cannot judge. */
-        if (pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID &&
-            mapfs_le64_load(pair.slots[slot].feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN)
-            return -EOPNOTSUPP;
+        r = slot_check_features(&pair, slot);
+        if (r < 0)
+            return r;
         is_image |= pair.verdicts[slot] == MAPFS_SUPERBLOCK_VALID || pair.verdicts[slot] == MAPFS_SUPERBLOCK_DAMAGED;
     }
     if (is_image)

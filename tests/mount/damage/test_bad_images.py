@@ -153,13 +153,17 @@ def test_one_slot_of_a_newer_program_is_refused_by_all_although_the_other_is_val
 
 
 @pytest.mark.image(size="64M")
-def test_unknown_ro_compat_feature_allows_reading_alone(image, new_mount):
+def test_unknown_ro_compat_feature_allows_reading_alone(build, image, new_mount):
     patch(image, feature_ro_compat=1 << 40)
     mount = new_mount(image)
     mount.expect_trouble = True
     result = mount.try_start()
     assert result.status != 0
-    _one_clear_error(result, image, "feature")
+    named = "(superblock: has features that this version can only read (ro_compat 0x10000000000))"
+    _one_clear_error(result, image, named)
+    checked = build.run("fsck.mapfs", "-n", image, check=False)
+    assert checked.status == 8
+    _one_clear_error(checked, image, named)
     mount.options = "ro"
     mount.start()
     assert os.listdir(mount.path) in ([], ["lost+found"])
