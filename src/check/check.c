@@ -71,8 +71,10 @@ static int check_passes(MapfsCheck *check) {
     int r;
 
     r = mapfs_check_superblocks(check);
-    if (r <= 0)
+    if (r <= 0) {
+        check->report->incomplete = true; /* all that comes after them is not looked at */
         return r;
+    }
     mapfs_check_log(check);
     r = mapfs_check_tree(check);
     if (r < 0)

@@ -125,6 +125,9 @@ def test_refused(work):
         file.truncate(4 << 20)
     result = fsck('-n', short)
     expect(result.returncode == 4 and 'problem 3:' in result.stdout, 'a truncated image is problem 3', result)
+    expect('the check is not complete' in result.stdout, 'past the superblock nothing is checked', result)
+    result = fsck('--json', short)
+    expect(json.loads(result.stdout)['complete'] is False, 'JSON: a truncated image is not checked completely', result)
     for words in ((), ('-Z', foreign), (foreign, zeros), ('--offset', '7', foreign), ('--offset', 'x', foreign)):
         result = fsck(*words)
         expect(result.returncode == 16 and result.stderr, f'{words} is wrong use', result)
