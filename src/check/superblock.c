@@ -41,8 +41,12 @@ static void slot_explain(MapfsCheck *check, unsigned slot, bool is_fatal) {
     memcpy(&candidate, bytes, sizeof(candidate));
     switch (mapfs_superblock_judge(&candidate)) {
     case MAPFS_SUPERBLOCK_VALID:
+        if (!mapfs_superblock_is_placed(&candidate, slot))
+            mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_SLOT, (MapfsCheckPlace){.block = slot},
+                              "superblock slot %u holds generation %" PRIu64 ", which belongs into the other", slot,
+                              mapfs_le64_load(candidate.generation));
         /* The older of two slots is not asked: its blocks may have been used again since. */
-        if (is_fatal || mapfs_le64_load(candidate.generation) > check->generation)
+        else if (is_fatal || mapfs_le64_load(candidate.generation) > check->generation)
             mapfs_check_found(check, number, (MapfsCheckPlace){.block = slot},
                               "superblock slot %u: its checkpoint of generation %" PRIu64 " was not written whole",
                               slot, mapfs_le64_load(candidate.generation));
@@ -90,10 +94,6 @@ int mapfs_check_superblocks(MapfsCheck *check) {
     if (slot == MAPFS_SUPERBLOCK_SLOTS)
         return 0;
     superblock_take(check, slot);
-    if ((check->generation & 1) != slot)
-        mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_SLOT, (MapfsCheckPlace){.block = slot},
-                          "superblock slot %u holds generation %" PRIu64 ", which belongs into the other", slot,
-                          check->generation);
     if (mapfs_le64_load(check->superblock.feature_ro_compat) & ~MAPFS_FEATURE_RO_COMPAT_KNOWN)
         mapfs_check_found(check, MAPFS_PROBLEM_SUPERBLOCK_UNKNOWN, (MapfsCheckPlace){.block = slot},
                           "superblock slot %u: ro_compat features %#" PRIx64 " are unknown to this program", slot,

@@ -182,17 +182,19 @@ MapfsSuperblockVerdict mapfs_superblock_judge(const struct mapfs_disk_superblock
     return MAPFS_SUPERBLOCK_VALID;
 }
 
+bool mapfs_superblock_is_placed(const struct mapfs_disk_superblock *superblock, unsigned slot) {
+    return mapfs_le64_load(superblock->generation) % MAPFS_SUPERBLOCK_SLOTS == slot;
+}
+
 int mapfs_superblock_choose(const struct mapfs_disk_superblock *slots, const MapfsSuperblockVerdict *verdicts,
                             const uint8_t *image, uint64_t n_image_blocks) {
+    bool counts[MAPFS_SUPERBLOCK_SLOTS];
     unsigned newest;
 
-    if (verdicts[0] != MAPFS_SUPERBLOCK_VALID || verdicts[1] != MAPFS_SUPERBLOCK_VALID) {
-        for (int i = 0; i < (int)MAPFS_SUPERBLOCK_SLOTS; i++) {
-            if (verdicts[i] == MAPFS_SUPERBLOCK_VALID)
-                return i;
-        }
-        return -1;
-    }
+    for (unsigned i = 0; i < MAPFS_SUPERBLOCK_SLOTS; i++)
+        counts[i] = verdicts[i] == MAPFS_SUPERBLOCK_VALID && mapfs_superblock_is_placed(&slots[i], i);
+    if (!counts[0] || !counts[1])
+        return counts[0] ? 0 : counts[1] ? 1 : -1;
     newest = mapfs_le64_load(slots[1].generation) > mapfs_le64_load(slots[0].generation);
     if (mapfs_superblock_is_whole(&slots[newest], image, n_image_blocks))
         return (int)newest;

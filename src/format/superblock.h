@@ -124,9 +124,12 @@ typedef enum {
  * caller's to ask. */
 MapfsSuperblockVerdict mapfs_superblock_judge(const struct mapfs_disk_superblock *superblock);
 
-/* Which of two judged slots is the state of the image: the valid one with the greater generation. If the other is valid too and the
+/* Whether a valid superblock lies in the slot that it was written to. Else the image does not begin where its reader thinks. */
+bool mapfs_superblock_is_placed(const struct mapfs_disk_superblock *superblock, unsigned slot);
+
+/* Which of two judged slots is the state of the image: of those that are valid and in their place, the one with the greater generation. If the other is valid too and the
  * checkpoint of the newer has not arrived whole, that was never acknowledged, and the other counts. (The older one, and one that is
  * alone, are not asked: blocks that they list and do not refer to may have been used again.) -1 for none. `image` is the
  * mapping, which has n_image_blocks. */
 int mapfs_superblock_choose(const struct mapfs_disk_superblock *slots, const MapfsSuperblockVerdict *verdicts,
-                            const uint8_t *image, uint64_t n_image_blocks);
+                            const uint8_t *image, uint64_t n_image_blocks) MAPFS_MUST_USE;

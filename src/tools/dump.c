@@ -179,10 +179,16 @@ static int dump_superblocks(Dump *dump, const char *argument) {
 
     (void)argument;
     for (int i = 0; i < (int)MAPFS_SUPERBLOCK_SLOTS; i++) {
-        (void)printf("slot %d: %s%s\n", i, verdicts[dump->pair.verdicts[i]], i == dump->pair.newest ? ", in use" : "");
+        const bool is_misplaced = dump->pair.is_misplaced[i];
+
+        (void)printf("slot %d: %s%s\n", i,
+                     is_misplaced ? "belongs into the other slot: is the offset right?"
+                                  : verdicts[dump->pair.verdicts[i]],
+                     i == dump->pair.newest ? ", in use" : "");
         if (dump->pair.verdicts[i] != MAPFS_SUPERBLOCK_EMPTY && dump->pair.verdicts[i] != MAPFS_SUPERBLOCK_FOREIGN)
             mapfs_dump_superblock(stdout, &dump->pair.slots[i]);
-        is_good &= dump->pair.verdicts[i] == MAPFS_SUPERBLOCK_VALID || dump->pair.verdicts[i] == MAPFS_SUPERBLOCK_EMPTY;
+        is_good &= !is_misplaced && (dump->pair.verdicts[i] == MAPFS_SUPERBLOCK_VALID ||
+                                     dump->pair.verdicts[i] == MAPFS_SUPERBLOCK_EMPTY);
     }
     return is_good ? MAPFS_EXIT_OK : MAPFS_EXIT_FAILURE;
 }
@@ -307,6 +313,13 @@ static const struct {
     {"log", false, true, dump_log},
 };
 
+static void dump_complain_superblock(const Dump *dump) {
+    if (dump->pair.is_misplaced[0] || dump->pair.is_misplaced[1])
+        mapfs_complain(program, "%s: its superblock belongs into the other slot: is the offset right?", dump->path);
+    else
+        mapfs_complain(program, "%s: there is no valid superblock (%s)", dump->path, mapfs_damage_last());
+}
+
 static int dump_subject(Dump *dump, int argc, char **argv) {
     for (size_t i = 0; i < MAPFS_N_ELEMENTS(subjects); i++) {
         if (strcmp(subjects[i].name, argv[0]) != 0)
@@ -316,7 +329,7 @@ static int dump_subject(Dump *dump, int argc, char **argv) {
             return mapfs_usage_error(program);
         }
         if (subjects[i].needs_superblock && !dump->superblock) {
-            mapfs_complain(program, "%s: there is no valid superblock (%s)", dump->path, mapfs_damage_last());
+            dump_complain_superblock(dump);
             return MAPFS_EXIT_FAILURE;
         }
         return subjects[i].run(dump, argv[1]);

@@ -240,7 +240,10 @@ static void advice_print_short(const Fsck *fsck, const char *path, const MapfsCh
 static void advice_print(const Fsck *fsck, const char *path, const MapfsCheckReport *report) {
     const bool may_lose = fsck->options->mode == REPAIR_ALL;
 
-    if (!may_lose && report->n_of_kind[MAPFS_PROBLEM_NO_SUPERBLOCK] > 0 && !fsck->has_start)
+    if (!fsck->has_start && report->n_of_kind[MAPFS_PROBLEM_SUPERBLOCK_SLOT] > 0)
+        printf("%s: nothing was changed; its superblock is of an image that begins elsewhere: is the offset right?\n",
+               path);
+    else if (!may_lose && report->n_of_kind[MAPFS_PROBLEM_NO_SUPERBLOCK] > 0 && !fsck->has_start)
         printf("%s: nothing was changed; too little is left of its superblocks to repair it: restore it from a copy\n",
                path);
     else if (!may_lose && report->n_of_kind[MAPFS_PROBLEM_IMAGE_SHORT] > 0)
@@ -430,7 +433,7 @@ static int fsck_run(const FsckOptions *options, MapfsImage *image) {
     mapfs_progress_init(&fsck.progress);
     r = mapfs_check_run(image, &check_options, &report);
     if (r == 0)
-        fsck.has_start = report.n_of_kind[MAPFS_PROBLEM_NO_SUPERBLOCK] == 0 || mapfs_repair_has_start(image);
+        fsck.has_start = report.generation > 0 || mapfs_repair_has_start(image);
     if (r == 0 && report.n_problems > 0)
         r = repair(&fsck, image, &report);
     mapfs_progress_clear(&fsck.progress);

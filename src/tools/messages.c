@@ -19,6 +19,7 @@
 #include "format/superblock.h"
 #include "image/image.h"
 #include "tools/number.h"
+#include "tools/superblock.h"
 #include "tools/tool.h"
 
 /* From here on it is the address space that is short, and not memory. */
@@ -171,6 +172,22 @@ static char *message_foreign(const char *path, uint64_t offset_bytes, const char
                                                          : "");
 }
 
+/* There is a superblock, but not of an image that begins here; NULL if it is not so. */
+static char *message_misplaced(const char *path, uint64_t offset_bytes) {
+    const int slot = mapfs_superblock_lookup_misplaced(path, offset_bytes);
+    const uint64_t place = offset_bytes + (slot == 1 ? MAPFS_BLOCK_SIZE : 0);
+
+    if (slot < 0)
+        return NULL;
+    if (place == 0)
+        return g_strdup_printf("%s: the superblock at byte 0 belongs into the other slot: is the first block missing?",
+                               path);
+    return g_strdup_printf("%s: the superblock at byte %" PRIu64
+                           " belongs into the other slot: is the offset right? The image seems to begin at byte "
+                           "%" PRIu64 " (mount -o offset=, else --offset)",
+                           path, place, slot == 1 ? place : place - MAPFS_BLOCK_SIZE);
+}
+
 static char *message_no_memory(const char *path, const char *separator, const char *remedy) {
     const uint64_t bytes = path_bytes(path);
     struct rlimit limit;
@@ -279,7 +296,12 @@ char *mapfs_message_control(const MapfsMountEntry *entry, const char *given, int
 
 char *mapfs_message_open(const char *path, uint64_t offset_bytes, int error, const char *fallback) {
     g_autofree char *note = damage_note();
+    char *misplaced = NULL;
 
+    if (error == -ENODATA || error == -EMEDIUMTYPE || error == -EUCLEAN)
+        misplaced = message_misplaced(path, offset_bytes);
+    if (misplaced)
+        return misplaced;
     switch (-error) {
     case EBUSY:
         return message_busy(path, offset_bytes);

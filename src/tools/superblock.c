@@ -17,6 +17,8 @@ void mapfs_superblock_pair_load(const MapfsImage *image, MapfsSuperblockPair *re
         else
             memset(&ret_pair->slots[i], 0, sizeof ret_pair->slots[i]);
         ret_pair->verdicts[i] = mapfs_superblock_judge(&ret_pair->slots[i]);
+        ret_pair->is_misplaced[i] = ret_pair->verdicts[i] == MAPFS_SUPERBLOCK_VALID &&
+                                    !mapfs_superblock_is_placed(&ret_pair->slots[i], (unsigned)i);
     }
     ret_pair->newest = mapfs_superblock_choose(ret_pair->slots, ret_pair->verdicts, image->base, image->n_blocks);
 }
@@ -53,9 +55,9 @@ static int pair_error(const MapfsSuperblockPair *pair) {
     return -EUCLEAN;
 }
 
-int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_disk_superblock *ret_superblock) {
+/* Copies and judges both slots of an image that is not open. */
+static int pair_read(const char *path, uint64_t offset_bytes, MapfsSuperblockPair *ret_pair) {
     const MapfsImageOpen how = {.offset_bytes = offset_bytes, .read_only = true};
-    MapfsSuperblockPair pair;
     MapfsImage *image;
     int r;
 
@@ -63,9 +65,26 @@ int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_
     if (r < 0)
         return r;
     mapfs_damage_clear();
-    mapfs_superblock_pair_load(image, &pair);
+    mapfs_superblock_pair_load(image, ret_pair);
     mapfs_image_close(image);
-    r = mapfs_superblock_pair_check_known(&pair);
+    return 0;
+}
+
+int mapfs_superblock_lookup_misplaced(const char *path, uint64_t offset_bytes) {
+    MapfsSuperblockPair pair;
+
+    if (pair_read(path, offset_bytes, &pair) < 0 || pair.newest >= 0)
+        return -1;
+    return pair.is_misplaced[0] ? 0 : pair.is_misplaced[1] ? 1 : -1;
+}
+
+int mapfs_superblock_read(const char *path, uint64_t offset_bytes, struct mapfs_disk_superblock *ret_superblock) {
+    MapfsSuperblockPair pair;
+    int r;
+
+    r = pair_read(path, offset_bytes, &pair);
+    if (r == 0)
+        r = mapfs_superblock_pair_check_known(&pair);
     if (r < 0)
         return r;
     if (pair.newest < 0)

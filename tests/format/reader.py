@@ -112,7 +112,8 @@ class Image:
                 continue
             require(found.version == 1 and found.block_size == BLOCK, 'another version of the format')
             require(found.incompat & ~FEATURE_SHARED == 0, 'unknown features')
-            require(found.generation & 1 == slot, 'a superblock lies in the wrong slot')
+            if found.generation & 1 != slot:
+                continue
             valid.append(found)
         valid.sort(key=lambda superblock: superblock.generation)
         if len(valid) == 2 and not self.is_whole(valid[-1]):

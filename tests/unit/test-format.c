@@ -95,6 +95,25 @@ static void test_superblock_verdicts(void **state) {
     assert_int_equal(mapfs_superblock_judge(&superblock), MAPFS_SUPERBLOCK_VALID);
 }
 
+/* As a wrong offset shows them. */
+static void test_superblock_in_the_slot_of_the_other_parity_is_not_chosen(void **state) {
+    const MapfsSuperblockVerdict both[] = {MAPFS_SUPERBLOCK_VALID, MAPFS_SUPERBLOCK_VALID};
+    const MapfsSuperblockVerdict first[] = {MAPFS_SUPERBLOCK_VALID, MAPFS_SUPERBLOCK_EMPTY};
+    struct mapfs_disk_superblock slots[] = {valid_superblock(), valid_superblock()};
+
+    (void)state;
+    slots[0].generation = mapfs_le64_store(8);
+    slots[1].generation = mapfs_le64_store(10);
+    assert_true(mapfs_superblock_is_placed(&slots[0], 0));
+    assert_false(mapfs_superblock_is_placed(&slots[1], 1));
+    assert_int_equal(mapfs_superblock_choose(slots, both, NULL, 0), 0);
+    slots[1].generation = mapfs_le64_store(9);
+    assert_int_equal(mapfs_superblock_choose(slots, both, NULL, 0), 1);
+    slots[0].generation = mapfs_le64_store(7);
+    assert_int_equal(mapfs_superblock_choose(slots, both, NULL, 0), 1);
+    assert_int_equal(mapfs_superblock_choose(slots, first, NULL, 0), -1);
+}
+
 /* One member of a superblock and a value that it cannot have. */
 #define WRONG(member, value) \
     { offsetof(struct mapfs_disk_superblock, member), sizeof(((struct mapfs_disk_superblock *)0)->member), (value) }
@@ -602,6 +621,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_checksum_is_the_hash_with_its_field_zero),
         cmocka_unit_test(test_superblock_verdicts),
+        cmocka_unit_test(test_superblock_in_the_slot_of_the_other_parity_is_not_chosen),
         cmocka_unit_test(test_superblock_fields_out_of_range_are_damage),
         cmocka_unit_test(test_superblock_lists_of_written_blocks),
         cmocka_unit_test(test_valid_items_pass),

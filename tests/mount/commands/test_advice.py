@@ -47,6 +47,30 @@ def test_forgotten_offset_does_not_lead_to_mkfs(build, work, point):
     _refused_by_all(build, disk, point, "not a mapfs image", offset="1M", without=["mkfs", "offset="])
 
 
+@pytest.mark.parametrize("offset", [MIB - 4096, MIB + 4096])
+def test_offset_that_is_a_block_off_shows_no_image_and_lets_nothing_be_repaired(build, work, point, new_mount, offset):
+    disk = work / "disk"
+    build.run("mkfs.mapfs", "-s", "4M", "--offset", "1M", disk)
+    mount = new_mount(disk, options="offset=1M").start()
+    write_file(mount.path / "f", b"x")
+    mount.stop()
+    mount.expect_trouble = True
+    before = disk.read_bytes()
+    wanted = ("other slot: is the offset right?", f"begin at byte {MIB}")
+    _refused(build.run("mapfs", "mount", "-o", f"offset={offset}", disk, point, check=False), disk, *wanted)
+    _refused(build.run("mapfs", "info", "--offset", str(offset), disk, check=False), disk, *wanted)
+    shown = build.run("mapfs", "dump", "--offset", str(offset), disk, check=False)
+    assert shown.status == 1 and "other slot: is the offset right?" in shown.out and "in use" not in shown.out
+    _refused(build.run("mapfs", "dump", "--offset", str(offset), disk, "tree", check=False), disk, wanted[0])
+    for option in ("-n", "-p", "-y"):
+        checked = build.run("fsck.mapfs", option, "--offset", str(offset), disk, check=False)
+        assert checked.status == 4 and "problem 2: " in checked.out
+        last = checked.out.splitlines()[-1]
+        assert "nothing was changed" in last and "is the offset right?" in last
+    assert disk.read_bytes() == before
+    build.fsck(disk, "--offset", "1M")
+
+
 def test_offset_past_the_end_is_told_with_the_end(build, work, point):
     disk = work / "disk"
     build.mkfs(disk, size="4M")
