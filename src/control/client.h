@@ -27,6 +27,10 @@ int mapfs_mount_lookup_point(const char *path, MapfsMountEntry *ret_entry) MAPFS
 /* A mapfs mount of an image (absolute path) in the mount namespace of a process (0: this one): 1, 0 or -errno. */
 int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_entry) MAPFS_MUST_USE;
 
+/* The mount that a daemon serves, whatever its image is called by now: 1, the entry, and a process whose mount namespace it is in (0: it is in this
+ * one); 0 for none, as far as one may look. */
+int mapfs_mount_lookup_daemon(int pid, int *ret_space, MapfsMountEntry *ret_entry) MAPFS_MUST_USE;
+
 /* A process in whose mount namespace this device is (still) mounted, as far as one may look: 1 and the pid, 0 for none. */
 int mapfs_mount_lookup_device(const char *device, int *ret_pid) MAPFS_MUST_USE;
 

@@ -56,8 +56,13 @@ static bool entry_parse(const char *line, MapfsMountEntry *ret_entry) {
     return true;
 }
 
-/* The last entry that fits covers those before it. `point` or `source` may be NULL for any. */
-static int table_lookup(int pid, const char *point, const char *source, MapfsMountEntry *ret_entry) {
+/* NULL is wanted of none. */
+static bool text_fits(const char *text, const char *wanted) {
+    return !wanted || strcmp(text, wanted) == 0;
+}
+
+/* The last entry that fits covers those before it. Of `wanted` point, source and device count, each NULL for any. */
+static int table_lookup(int pid, const MapfsMountEntry *wanted, MapfsMountEntry *ret_entry) {
     g_autofree char *path = pid > 0 ? g_strdup_printf("/proc/%d/mountinfo", pid) : g_strdup("/proc/self/mountinfo");
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
@@ -70,7 +75,8 @@ static int table_lookup(int pid, const char *point, const char *source, MapfsMou
     for (char **line = lines; *line; line++) {
         if (!entry_parse(*line, &entry))
             continue;
-        if ((point && strcmp(entry.point, point) != 0) || (source && strcmp(entry.source, source) != 0)) {
+        if (!text_fits(entry.point, wanted->point) || !text_fits(entry.source, wanted->source) ||
+            !text_fits(entry.device, wanted->device)) {
             mapfs_mount_entry_clear(&entry);
             continue;
         }
@@ -111,36 +117,26 @@ int mapfs_mount_lookup_point(const char *path, MapfsMountEntry *ret_entry) {
 
     if (!point)
         return -errno;
-    r = table_lookup(0, point, NULL, ret_entry);
+    r = table_lookup(0, &(MapfsMountEntry){.point = point}, ret_entry);
     if (r != 0)
         return r;
     /* Perhaps a symbolic link to a mount point. */
     target = realpath(path, NULL);
-    return target ? table_lookup(0, target, NULL, ret_entry) : 0;
+    return target ? table_lookup(0, &(MapfsMountEntry){.point = target}, ret_entry) : 0;
 }
 
 int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_entry) {
-    return table_lookup(pid, NULL, source, ret_entry);
+    return table_lookup(pid, &(MapfsMountEntry){.source = (char *)source}, ret_entry);
 }
 
 /* Whether a table has a mount of the device. */
 static bool table_has_device(const char *pid, const char *device) {
-    g_autofree char *path = g_strdup_printf("/proc/%s/mountinfo", pid);
-    g_autofree char *text = NULL;
-    g_auto(GStrv) lines = NULL;
     MapfsMountEntry entry;
-    bool found = false;
 
-    if (!g_file_get_contents(path, &text, NULL, NULL))
+    if (table_lookup(atoi(pid), &(MapfsMountEntry){.device = (char *)device}, &entry) != 1)
         return false;
-    lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line && !found; line++) {
-        if (!entry_parse(*line, &entry))
-            continue;
-        found = strcmp(entry.device, device) == 0;
-        mapfs_mount_entry_clear(&entry);
-    }
-    return found;
+    mapfs_mount_entry_clear(&entry);
+    return true;
 }
 
 int mapfs_mount_lookup_device(const char *device, int *ret_pid) {
@@ -161,6 +157,63 @@ int mapfs_mount_lookup_device(const char *device, int *ret_pid) {
         }
     }
     return 0;
+}
+
+/* The device of what a process serves, as its descriptor of /dev/fuse tells: MAJOR:MINOR, or NULL where the kernel does not tell it (6.18 does), or not
+ * this user. */
+static char *daemon_device(int pid) {
+    g_autofree char *descriptors = g_strdup_printf("/proc/%d/fdinfo", pid);
+    g_autoptr(GDir) directory = g_dir_open(descriptors, 0, NULL);
+    char *device = NULL;
+    const char *name;
+
+    while (!device && directory && (name = g_dir_read_name(directory))) {
+        static const char key[] = "\nfuse_connection:";
+        g_autofree char *path = g_build_filename(descriptors, name, NULL);
+        g_autofree char *text = NULL;
+        const char *found;
+
+        if (!g_file_get_contents(path, &text, NULL, NULL))
+            continue;
+        found = strstr(text, key);
+        if (found)
+            device = g_strdup_printf("0:%d", atoi(found + strlen(key)));
+    }
+    return device;
+}
+
+/* A mount of one of the images in the daemon's command line: for a mount, the program has the absolute path of the image there. */
+static int daemon_lookup_by_name(int space, int pid, MapfsMountEntry *ret_entry) {
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid);
+    g_autofree char *words = NULL;
+    gsize len;
+
+    if (!g_file_get_contents(path, &words, &len, NULL))
+        return 0;
+    for (gsize at = 0; at < len; at += strlen(words + at) + 1)
+        if (words[at] == '/' && mapfs_mount_lookup_source(space, words + at, ret_entry) == 1)
+            return 1;
+    return 0;
+}
+
+int mapfs_mount_lookup_daemon(int pid, int *ret_space, MapfsMountEntry *ret_entry) {
+    g_autofree char *device = daemon_device(pid);
+    const MapfsMountEntry wanted = {.device = device};
+    const int spaces[] = {0, pid};
+    int space;
+
+    for (size_t i = 0; i < MAPFS_N_ELEMENTS(spaces); i++) {
+        const int r =
+            device ? table_lookup(spaces[i], &wanted, ret_entry) : daemon_lookup_by_name(spaces[i], pid, ret_entry);
+        if (r == 1) {
+            *ret_space = spaces[i];
+            return 1;
+        }
+    }
+    if (!device || mapfs_mount_lookup_device(device, &space) != 1 || table_lookup(space, &wanted, ret_entry) != 1)
+        return 0;
+    *ret_space = space;
+    return 1;
 }
 
 /* `layers` are directories with colons between them. */

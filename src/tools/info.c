@@ -121,23 +121,20 @@ static int info_of_mount(MapfsFacts *facts, const MapfsMountEntry *entry) {
 
 /* Who uses the image, as far as it can be told. */
 static void facts_add_holder(MapfsFacts *facts, const char *path, uint64_t offset_bytes) {
-    g_autofree char *resolved = realpath(path, NULL);
     g_autofree char *holder = NULL;
-    MapfsMountEntry entry;
+    g_autofree char *point = NULL;
     int pid = 0;
 
     if (mapfs_image_holder(path, offset_bytes, &pid) != 1) {
         mapfs_facts_text(facts, "state", "State", "not in use");
         return;
     }
-    holder = mapfs_message_holder(path, offset_bytes);
+    holder = mapfs_message_holder_at(path, offset_bytes, &point);
     mapfs_facts_text(facts, "state", "State", holder);
     if (pid > 0)
         mapfs_facts_number(facts, "pid", NULL, (uint64_t)pid);
-    if (resolved && mapfs_mount_lookup_source(0, resolved, &entry) == 1) {
-        mapfs_facts_text(facts, "mountpoint", NULL, entry.point);
-        mapfs_mount_entry_clear(&entry);
-    }
+    if (point)
+        mapfs_facts_text(facts, "mountpoint", NULL, point);
 }
 
 /* What its host knows of the image. */

@@ -80,43 +80,48 @@ static bool entry_is_other(const MapfsMountEntry *entry, uint64_t offset_bytes) 
     return offset_bytes > 0 && mapfs_control_info(entry->point, &info) == 0 && info.offset_bytes != offset_bytes;
 }
 
-/* *ret_point is where it is mounted, if this process could unmount it there, else NULL. */
-static char *holder_describe(const char *path, uint64_t offset_bytes, char **ret_point) {
+/* By the daemon itself, since the image may have another name by now, and its old one may be another image's. Where the daemon cannot be told, by the
+ * name. */
+static int holder_lookup_mount(const char *path, int pid, int *ret_space, MapfsMountEntry *ret_entry) {
     g_autofree char *resolved = realpath(path, NULL);
+
+    *ret_space = 0;
+    if (pid > 0)
+        return mapfs_mount_lookup_daemon(pid, ret_space, ret_entry);
+    return resolved ? mapfs_mount_lookup_source(0, resolved, ret_entry) : 0;
+}
+
+char *mapfs_message_holder_at(const char *path, uint64_t offset_bytes, char **ret_point) {
     MapfsMountEntry entry;
-    bool is_here;
-    int pid = 0;
+    int pid = 0, space;
 
     *ret_point = NULL;
     if (mapfs_image_holder(path, offset_bytes, &pid) != 1)
         return g_strdup("something else uses it");
-    is_here = resolved && mapfs_mount_lookup_source(0, resolved, &entry) == 1;
-    if (!is_here) {
-        if (pid == 0)
-            return g_strdup("a process of another container or pid namespace uses it");
-        if (!resolved || mapfs_mount_lookup_source(pid, resolved, &entry) != 1)
-            return process_describe(pid);
-    }
+    if (holder_lookup_mount(path, pid, &space, &entry) != 1)
+        return pid > 0 ? process_describe(pid) : g_strdup("a process of another container or pid namespace uses it");
     g_autofree char *daemon = pid > 0 ? g_strdup_printf(" (daemon %d)", pid) : g_strdup("");
     g_autofree char *point = g_strdup(entry.point);
-    const bool is_other = entry_is_other(&entry, offset_bytes);
+    g_autofree char *source = g_strdup(entry.source);
+    const bool is_other = space == 0 && entry_is_other(&entry, offset_bytes);
     mapfs_mount_entry_clear(&entry);
     if (is_other)
-        return g_strdup_printf("it is mounted at one of the points that findmnt -S %s shows%s", resolved, daemon);
-    if (is_here)
-        *ret_point = g_strdup(point);
+        return g_strdup_printf("it is mounted at one of the points that findmnt -S %s shows%s", source, daemon);
+    if (space > 0)
+        return g_strdup_printf("it is mounted at %s in the mount namespace of process %d%s", point, space, daemon);
+    *ret_point = g_strdup(point);
     return g_strdup_printf("it is mounted at %s%s", point, daemon);
 }
 
 char *mapfs_message_holder(const char *path, uint64_t offset_bytes) {
     g_autofree char *point = NULL;
 
-    return holder_describe(path, offset_bytes, &point);
+    return mapfs_message_holder_at(path, offset_bytes, &point);
 }
 
 static char *message_busy(const char *path, uint64_t offset_bytes) {
     g_autofree char *point = NULL;
-    g_autofree char *holder = holder_describe(path, offset_bytes, &point);
+    g_autofree char *holder = mapfs_message_holder_at(path, offset_bytes, &point);
 
     return g_strdup_printf("%s: busy: %s%s%s", path, holder, point ? "; first: mapfs umount " : "", point ? point : "");
 }

@@ -37,5 +37,8 @@ int64_t mapfs_mount_owner(const MapfsMountEntry *entry) MAPFS_MUST_USE;
 /* Who holds the image: "it is mounted at /mnt (daemon 1234)". To be freed. */
 char *mapfs_message_holder(const char *path, uint64_t offset_bytes);
 
+/* The same; *ret_point is where it is mounted, if that can be told and this process could unmount it there, else NULL. To be freed, too. */
+char *mapfs_message_holder_at(const char *path, uint64_t offset_bytes, char **ret_point);
+
 /* "1.5 GiB", for people. To be freed. */
 char *mapfs_message_size(uint64_t bytes);

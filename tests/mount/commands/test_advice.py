@@ -5,10 +5,13 @@ import json
 import os
 import re
 import resource
+import subprocess
+from pathlib import Path
 
 import pytest
 from helpers.commands import run
 from helpers.files import write_file
+from helpers.mounts import is_running, wait_for
 
 MIB = 1 << 20
 
@@ -180,6 +183,61 @@ def test_image_in_use_is_told_with_the_command_that_frees_it(build, image, mount
     assert "first:" not in build.run("mapfs", "info", image).out
 
 
+def test_image_in_use_under_another_name_is_told_with_its_mount(build, image, mount, work, point):
+    expected = f"busy: it is mounted at {mount.path} (daemon {mount.pid}); first: mapfs umount {mount.path}"
+    os.link(image, work / "link")
+    os.rename(image, work / "moved")
+    # What has the name now is another image, and mounted, too.
+    build.mkfs(image, size="16M")
+    build.run("mapfs", "mount", image, point)
+    try:
+        for name in (work / "link", work / "moved"):
+            for argv in (["mount", name, work], ["fsck", name], ["mkfs", "-f", name]):
+                _refused(build.run("mapfs", *argv, check=False), name, expected)
+            facts = json.loads(build.run("mapfs", "info", "--json", name).out)
+            assert facts["mountpoint"] == str(mount.path) and facts["pid"] == mount.pid
+        _refused(build.run("mapfs", "fsck", image, check=False), f"first: mapfs umount {point}", without=[str(mount.path)])
+    finally:
+        build.run("mapfs", "umount", point)
+    os.rename(work / "moved", image)
+
+
+@pytest.mark.root
+def test_user_is_told_where_the_image_of_another_is_mounted_under_another_name(build, image, mount, work, user):
+    """Whose descriptors may not be looked at: the daemon's command line has the old name."""
+    os.chmod(image, 0o644)
+    os.rename(image, work / "moved")
+    refused = build.run("fsck.mapfs", "-n", work / "moved", check=False, uid=user)
+    _refused(refused, work / "moved", f"it is mounted at {mount.path} (daemon {mount.pid})")
+    os.rename(work / "moved", image)
+
+
+def test_image_that_is_no_longer_mounted_but_in_use_is_told_as_that(build, image, mount, work, point):
+    os.link(image, work / "link")
+    with open(mount.path / "f", "wb"):
+        mount.detach()
+        for name in (image, work / "link"):
+            refused = build.run("mapfs", "mount", name, point, check=False)
+            _refused(refused, name, f"busy: daemon {mount.pid} serves it, although it is unmounted", without=["first:"])
+    wait_for(lambda: not is_running(mount.pid), "the daemon to end")
+    mount.forget()
+
+
+@pytest.mark.root
+def test_image_that_is_mounted_in_another_namespace_alone_is_told_with_that(build, image, mount, work, point):
+    with subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sleep", "60"]) as other:
+        try:
+            wait_for(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "sleep\n", "the other namespace")
+            mount.detach()
+            refused = build.run("mapfs", "mount", image, point, check=False)
+            told = f"it is mounted at {mount.path} in the mount namespace of process {other.pid} (daemon {mount.pid})"
+            _refused(refused, image, told, without=["first:"])
+        finally:
+            other.kill()
+    wait_for(lambda: not is_running(mount.pid), "the daemon to end")
+    mount.forget()
+
+
 def test_image_in_use_is_not_confused_with_another_in_its_file(build, new_mount, work, point):
     disk = work / "disk"
     for offset in ("4M", "8M"):
@@ -189,7 +247,9 @@ def test_image_in_use_is_not_confused_with_another_in_its_file(build, new_mount,
         mount.expect_trouble = True  # the end looks for an image at the first byte
         mount.try_start()
     refused = build.run("mapfs", "mount", "-o", "offset=4M", disk, point, check=False)
-    _refused(refused, disk, "busy", "findmnt", without=[second.path.name, "first:"])
+    # The point itself, where the kernel tells which mount is the daemon's (Linux 6.18 does).
+    told = r"first: mapfs umount \S+/at-4M|findmnt -S"
+    assert refused.status != 0 and re.search(f"busy.*({told})", refused.err) and second.path.name not in refused.err
     for mount in (first, second):
         build.run("mapfs", "umount", mount.path)
 
