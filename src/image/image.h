@@ -85,6 +85,9 @@ int mapfs_image_open_buffer(void *buffer, uint64_t n_blocks, MapfsImage **ret_im
  * namespace), 0 for nobody, or -errno. */
 int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) MAPFS_MUST_USE;
 
+/* Whether the holder of that lock is a writer: 1, 0 (there is none, or there are readers), or -errno. */
+int mapfs_image_is_written(const char *path, uint64_t offset_bytes) MAPFS_MUST_USE;
+
 /* An image of the file at this path that is locked, by a writer or readers, and whose offset is in [start_bytes, end_bytes), multiples of
  * the block size: 1 and its offset (of several images any one's), 0 for none, or -errno. */
 int mapfs_image_holder_between(const char *path, uint64_t start_bytes, uint64_t end_bytes,

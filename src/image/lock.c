@@ -153,6 +153,21 @@ int mapfs_image_holder(const char *path, uint64_t offset_bytes, int *ret_pid) {
     return 1;
 }
 
+int mapfs_image_is_written(const char *path, uint64_t offset_bytes) {
+    struct flock lock = lock_range(offset_bytes, LOCK_WRITER, 1);
+    int fd, r;
+
+    if (offset_bytes >= MAPFS_IMAGE_OFFSET_LIMIT)
+        return -EFBIG;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    lock.l_type = F_RDLCK; /* readers do not stand in its way */
+    r = fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : lock.l_type != F_UNLCK;
+    (void)close(fd); /* was only read */
+    return r;
+}
+
 int mapfs_image_holder_between(const char *path, uint64_t start_bytes, uint64_t end_bytes, uint64_t *ret_offset_bytes) {
     const uint64_t end = MAPFS_MIN(end_bytes, MAPFS_IMAGE_OFFSET_LIMIT);
     int64_t place = -1;

@@ -153,6 +153,14 @@ static void facts_add_host(MapfsFacts *facts, const char *path, uint64_t offset_
     mapfs_image_close(image);
 }
 
+/* What an orderly unmount has left is there until the first checkpoint of the next mount. */
+static void superblock_note_writer(struct mapfs_disk_superblock *superblock, const char *path, uint64_t offset_bytes) {
+    const uint64_t flags = mapfs_le64_load(superblock->flags);
+
+    if (mapfs_image_is_written(path, offset_bytes) == 1)
+        superblock->flags = mapfs_le64_store(flags & ~MAPFS_SUPERBLOCK_CLEAN);
+}
+
 static int info_of_image(MapfsFacts *facts, const char *path, uint64_t offset_bytes) {
     struct mapfs_disk_superblock superblock;
     uint64_t host_allocated;
@@ -164,6 +172,7 @@ static int info_of_image(MapfsFacts *facts, const char *path, uint64_t offset_by
         mapfs_complain(program, "%s", message);
         return MAPFS_EXIT_FAILURE;
     }
+    superblock_note_writer(&superblock, path, offset_bytes);
     mapfs_facts_text(facts, "image", "Image", path);
     facts_add_holder(facts, path, offset_bytes);
     facts_add_host(facts, path, offset_bytes, mapfs_le64_load(superblock.n_blocks), &host_allocated);

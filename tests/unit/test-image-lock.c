@@ -276,6 +276,27 @@ static void test_holder_of_another_pid_namespace_has_no_pid(void **state) {
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void test_readers_are_told_from_a_writer(void **state) {
+    char *path = new_image();
+    MapfsImageOpen writer = {.exclusive = true};
+    MapfsImageOpen reader = {.read_only = true, .shared = true};
+    MapfsImage *image;
+    int pid;
+
+    (void)state;
+    assert_int_equal(mapfs_image_is_written(path, 0), 0);
+    assert_int_equal(mapfs_image_open_file(path, &reader, &image), 0);
+    assert_int_equal(mapfs_image_holder(path, 0, &pid), 1);
+    assert_int_equal(mapfs_image_is_written(path, 0), 0);
+    mapfs_image_close(image);
+    assert_int_equal(mapfs_image_open_file(path, &writer, &image), 0);
+    assert_int_equal(mapfs_image_is_written(path, 0), 1);
+    assert_int_equal(mapfs_image_is_written(path, 4 * BLOCK), 0);
+    mapfs_image_close(image);
+    assert_int_equal(mapfs_image_is_written(path, 0), 0);
+    files_remove(path);
+}
+
 static void test_holder_of_nothing_is_an_error(void **state) {
     int pid;
 
@@ -296,6 +317,7 @@ int main(void) {
         cmocka_unit_test(test_image_that_is_held_is_found_between_offsets),
         cmocka_unit_test(test_reader_passes_beside_a_writer),
         cmocka_unit_test(test_holder_of_another_pid_namespace_has_no_pid),
+        cmocka_unit_test(test_readers_are_told_from_a_writer),
         cmocka_unit_test(test_holder_of_nothing_is_an_error),
     };
 

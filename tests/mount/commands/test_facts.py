@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -51,6 +52,26 @@ def test_info_of_image_and_of_mount_tell_the_same_filesystem(build, mount):
     unmounted = json.loads(build.run("mapfs", "info", "--json", mount.image).out)
     assert _flat(unmounted)["uuid"] == _flat(mounted)["uuid"]
     assert _flat(unmounted)["generation"] >= _flat(mounted)["generation"]
+
+
+def test_image_that_is_mounted_for_writing_is_not_called_unmounted_in_order(build, image, new_mount):
+    def is_clean():
+        text = build.run("mapfs", "info", image).out
+        clean = json.loads(build.run("mapfs", "info", "--json", image).out)["clean"]
+        assert re.search(r"^Unmounted in order: +" + ("yes" if clean else "no") + "$", text, re.MULTILINE)
+        return clean
+
+    assert is_clean()
+    mount = new_mount(image, options="commit=3600").start()
+    assert not is_clean(), "before the first checkpoint"
+    write_file(mount.path / "f", b"x")
+    mount.sync()
+    assert not is_clean()
+    mount.stop()
+    assert is_clean()
+    mount = new_mount(image, options="ro").start()
+    assert is_clean(), "nothing is changed by a read-only mount"
+    mount.stop()
 
 
 def _flat(facts):
