@@ -31,8 +31,8 @@ int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_
  * one); 0 for none, as far as one may look. */
 int mapfs_mount_lookup_daemon(int pid, int *ret_space, MapfsMountEntry *ret_entry) MAPFS_MUST_USE;
 
-/* A process in whose mount namespace this device is (still) mounted, as far as one may look: 1 and the pid, 0 for none. */
-int mapfs_mount_lookup_device(const char *device, int *ret_pid) MAPFS_MUST_USE;
+/* A process in whose mount namespace this mount is there (still), as far as one may look: 1 and the pid, 0 for none. */
+int mapfs_mount_lookup_elsewhere(const MapfsMountEntry *entry, int *ret_pid) MAPFS_MUST_USE;
 
 /* Where an overlay is mounted that has a directory at or below `point` (absolute) as one of its layers: 1 and its mount point, to be freed, or
  * 0. The kernel keeps such a filesystem after its mount is gone, and does not call it busy. */

@@ -129,19 +129,11 @@ int mapfs_mount_lookup_source(int pid, const char *source, MapfsMountEntry *ret_
     return table_lookup(pid, &(MapfsMountEntry){.source = (char *)source}, ret_entry);
 }
 
-/* Whether a table has a mount of the device. */
-static bool table_has_device(const char *pid, const char *device) {
-    MapfsMountEntry entry;
-
-    if (table_lookup(atoi(pid), &(MapfsMountEntry){.device = (char *)device}, &entry) != 1)
-        return false;
-    mapfs_mount_entry_clear(&entry);
-    return true;
-}
-
-int mapfs_mount_lookup_device(const char *device, int *ret_pid) {
+/* Looks for what is `wanted` in all tables. */
+static int spaces_lookup(const MapfsMountEntry *wanted, int *ret_pid) {
     g_autoptr(GDir) directory = g_dir_open("/proc", 0, NULL);
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    MapfsMountEntry entry;
     const char *name;
 
     while (directory && (name = g_dir_read_name(directory))) {
@@ -151,12 +143,17 @@ int mapfs_mount_lookup_device(const char *device, int *ret_pid) {
         /* One table a namespace; many processes share it. */
         if (!namespace || !g_hash_table_add(seen, namespace))
             continue;
-        if (table_has_device(name, device)) {
+        if (table_lookup(atoi(name), wanted, &entry) == 1) {
+            mapfs_mount_entry_clear(&entry);
             *ret_pid = atoi(name);
             return 1;
         }
     }
     return 0;
+}
+
+int mapfs_mount_lookup_elsewhere(const MapfsMountEntry *entry, int *ret_pid) {
+    return spaces_lookup(&(MapfsMountEntry){.device = entry->device, .source = entry->source}, ret_pid);
 }
 
 /* The device of what a process serves, as its descriptor of /dev/fuse tells: MAJOR:MINOR, or NULL where the kernel does not tell it (6.18 does), or not
@@ -210,7 +207,7 @@ int mapfs_mount_lookup_daemon(int pid, int *ret_space, MapfsMountEntry *ret_entr
             return 1;
         }
     }
-    if (!device || mapfs_mount_lookup_device(device, &space) != 1 || table_lookup(space, &wanted, ret_entry) != 1)
+    if (!device || spaces_lookup(&wanted, &space) != 1 || table_lookup(space, &wanted, ret_entry) != 1)
         return 0;
     *ret_space = space;
     return 1;

@@ -160,7 +160,7 @@ static bool umount_is_elsewhere(const Umount *umount) {
     /* Who has begun to finish serves nobody: the kernel may have given its device number to the next mount. */
     if (!umount->is_read_only && mapfs_image_is_leaving(umount->entry.source, umount->offset_bytes) == 1)
         return false;
-    if (mapfs_mount_lookup_device(umount->entry.device, &pid) != 1)
+    if (mapfs_mount_lookup_elsewhere(&umount->entry, &pid) != 1)
         return false;
     mapfs_complain(program,
                    "%s: everything is durable, but the daemon goes on: it is still mounted in another mount namespace, "

@@ -304,8 +304,8 @@ def test_unmounting_without_etc_mtab_is_told_with_the_remedy(build, user, user_m
 def _in_namespace(build, script, *argv, uid=None, kept=""):
     """A command of the build where a script has taken something away from its mount namespace."""
     who = [] if uid is None else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    # Copies of what other tests have mounted would keep their daemons.
-    others = f"findmnt -rno TARGET -t fuse.mapfs | grep -vxF '{kept}' | xargs -r -n 1 umount --internal-only --lazy"
+    # Copies of what other tests have mounted would keep their daemons. Some may go away by themselves meanwhile.
+    others = f"findmnt -rno TARGET -t fuse.mapfs | grep -vxF '{kept}' | xargs -r -n 1 umount --internal-only --lazy || true"
     shell = ["sh", "-euc", f'{others}; {script}\nexec "$@"', "sh", *who, build.program("mapfs"), *argv]
     return run(["unshare", "--mount", "--propagation", "private", *shell], check=False, env=build.env())
 
