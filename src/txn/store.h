@@ -88,7 +88,7 @@ void mapfs_store_status(MapfsStore *store, MapfsStoreStatus *ret_status);
 
 /* 0, or why the store takes no changes any more (-EIO after a failed sync or fault, -EROFS). After a failed sync nodes of the tree that are
  * younger than the last durable state are not read either: -EIO. */
-int mapfs_store_error(MapfsStore *store);
+int mapfs_store_error(MapfsStore *store) MAPFS_MUST_USE;
 
 /* After a failed write-out: whether what was born in the epoch is younger than the last durable state, and so may read as other bytes. */
 bool mapfs_store_is_lost(MapfsStore *store, MapfsEpoch birth);
