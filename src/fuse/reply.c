@@ -136,18 +136,21 @@ void mapfs_reply_create(fuse_req_t req, int r, const MapfsAttr *attr, struct fus
         mapfs_fs_forget(fs, attr->ino, 1);
 }
 
-void mapfs_reply_attr(fuse_req_t req, int r, const MapfsAttr *attr) {
+static void reply_attr_good(fuse_req_t req, const MapfsAttr *attr) {
     struct stat stat;
 
-    r = mapfs_request_result(req, r);
-    if (r < 0) {
-        (void)fuse_reply_err(req, -r);
-        return;
-    }
     mapfs_attr_to_stat(mapfs_request_session(req), attr, &stat);
     if (attr->ino == FUSE_ROOT_ID)
         mapfs_session_keep_root(mapfs_request_session(req), &stat);
     (void)fuse_reply_attr(req, &stat, MAPFS_FUSE_TIMEOUT);
+}
+
+void mapfs_reply_attr(fuse_req_t req, int r, const MapfsAttr *attr) {
+    r = mapfs_request_result(req, r);
+    if (r < 0)
+        (void)fuse_reply_err(req, -r);
+    else
+        reply_attr_good(req, attr);
 }
 
 void mapfs_session_keep_root(MapfsSession *session, const struct stat *root) {
@@ -164,7 +167,7 @@ void mapfs_reply_root(fuse_req_t req, int r, const MapfsAttr *attr) {
 
     r = mapfs_request_result(req, r);
     if (r == 0) {
-        mapfs_reply_attr(req, 0, attr);
+        reply_attr_good(req, attr);
         return;
     }
     pthread_mutex_lock(&session->root_mutex);
