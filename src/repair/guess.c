@@ -98,17 +98,15 @@ static void guess_fill(const Remains *remains, uint64_t n_image, struct mapfs_le
 }
 
 /* A copy of the root is the node that the superblock says. */
-static bool root_fits(MapfsImage *image, const struct mapfs_disk_superblock *superblock) {
-    const MapfsNodeRef ref = {{mapfs_le64_load(superblock->root_address)},
-                              {mapfs_le64_load(superblock->root_generation)},
-                              (uint8_t)mapfs_le32_load(superblock->root_level)};
-    const void *bytes = mapfs_image_read(image, (MapfsRun){ref.address, 1});
+static bool root_fits(const MapfsRepair *repair, const struct mapfs_disk_superblock *superblock) {
+    const MapfsWalkTree tree = mapfs_repair_tree(repair, superblock);
+    const void *bytes = mapfs_image_read(repair->image, (MapfsRun){tree.root.address, 1});
     _Alignas(8) uint8_t node[MAPFS_BLOCK_SIZE];
 
     if (!bytes)
         return false;
     memcpy(node, bytes, sizeof(node));
-    return mapfs_node_check(node, ref, mapfs_le64_load(superblock->checksum_seed)) == 0;
+    return mapfs_node_check(node, tree.root, tree.checksum_seed) == 0;
 }
 
 /* --- the seed of the names' hashes --- */
@@ -157,13 +155,7 @@ static int names_item(void *user, const MapfsCheckItem *item) {
 static int guess_hash_seed(MapfsRepair *repair, const Remains *remains, struct mapfs_disk_superblock *guess) {
     NameCount count = {.seeds = {mapfs_le64_load(remains->own->hash_seed), mapfs_le64_load(remains->other->hash_seed)}};
     const MapfsWalkOps ops = {.enter = names_enter, .gap = names_gap, .item = names_item, .user = &count};
-    const MapfsWalkTree tree = {
-        .root = {{mapfs_le64_load(guess->root_address)},
-                 {mapfs_le64_load(guess->root_generation)},
-                 (uint8_t)mapfs_le32_load(guess->root_level)},
-        .n_blocks = MAPFS_MIN(mapfs_le64_load(guess->n_blocks), repair->image->n_blocks),
-        .checksum_seed = mapfs_le64_load(guess->checksum_seed),
-    };
+    const MapfsWalkTree tree = mapfs_repair_tree(repair, guess);
     unsigned best;
     int r = mapfs_walk_run(repair->image, &tree, &ops);
 
@@ -184,7 +176,7 @@ static int guess_slot(MapfsRepair *repair, const Remains *remains, struct mapfs_
 
     for (unsigned i = 0; i < MAPFS_N_ELEMENTS(seeds); i++) {
         guess_fill(remains, repair->image->n_blocks, seeds[i], ret_guess);
-        if (mapfs_superblock_judge(ret_guess) == MAPFS_SUPERBLOCK_VALID && root_fits(repair->image, ret_guess))
+        if (mapfs_superblock_judge(ret_guess) == MAPFS_SUPERBLOCK_VALID && root_fits(repair, ret_guess))
             return guess_hash_seed(repair, remains, ret_guess);
     }
     return 0;

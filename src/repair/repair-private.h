@@ -106,6 +106,8 @@ void mapfs_repair_progress(MapfsRepair *repair, const char *pass, uint64_t done,
 
 /* state.c: judges the slots, walks over what they name, chooses the source, and protects what was seen. */
 int mapfs_repair_find_state(MapfsRepair *repair) MAPFS_MUST_USE;
+/* The tree of a superblock, as far as the image goes. */
+MapfsWalkTree mapfs_repair_tree(const MapfsRepair *repair, const struct mapfs_disk_superblock *superblock);
 /* Notes blocks that must not be stored into; what lies outside the image is left out. */
 int mapfs_repair_protect(MapfsRepair *repair, MapfsRun run) MAPFS_MUST_USE;
 /* Notes what an item refers to. */

@@ -120,15 +120,18 @@ static int state_item(void *user, const MapfsCheckItem *item) {
     return mapfs_repair_protect_item(walk->repair, item);
 }
 
-static int state_walk(MapfsRepair *repair, RepairState *state) {
-    const struct mapfs_disk_superblock *superblock = &state->superblock;
-    const MapfsWalkTree tree = {
+MapfsWalkTree mapfs_repair_tree(const MapfsRepair *repair, const struct mapfs_disk_superblock *superblock) {
+    return (MapfsWalkTree){
         .root = {{mapfs_le64_load(superblock->root_address)},
                  {mapfs_le64_load(superblock->root_generation)},
                  (uint8_t)mapfs_le32_load(superblock->root_level)},
         .n_blocks = MAPFS_MIN(mapfs_le64_load(superblock->n_blocks), repair->image->n_blocks),
         .checksum_seed = mapfs_le64_load(superblock->checksum_seed),
     };
+}
+
+static int state_walk(MapfsRepair *repair, RepairState *state) {
+    const MapfsWalkTree tree = mapfs_repair_tree(repair, &state->superblock);
     StateWalk walk = {.repair = repair, .state = state};
     const MapfsWalkOps ops = {
         .enter = state_enter, .gap = state_gap, .node = state_node, .item = state_item, .user = &walk};
