@@ -141,6 +141,8 @@ static int store_superblock(MapfsStore *store, MapfsRun slot) {
     if (mapfs_superblock_judge(&store->superblock) != MAPFS_SUPERBLOCK_VALID)
         return -EUCLEAN;
     memcpy(store_block(store, slot.start), &store->superblock, sizeof(store->superblock));
+    if (MAPFS_MUTANT("one-slot"))
+        memset(store_block(store, (MapfsBlock){1 - slot.start.n}), 0, MAPFS_BLOCK_SIZE);
     return 0;
 }
 
@@ -177,7 +179,7 @@ static int publish_after(MapfsStore *store, const GArray *runs, MapfsRun slot) {
 }
 
 static int write_and_publish(MapfsStore *store, const StoreFrozen *frozen) {
-    MapfsRun slot = {{MAPFS_MUTANT("one-slot") ? 0 : frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
+    MapfsRun slot = {{frozen->generation.n % MAPFS_SUPERBLOCK_SLOTS}, 1};
     g_autoptr(GArray) runs = written_runs(frozen);
 
     seal(store, frozen);
