@@ -15,6 +15,7 @@ import pytest
 
 # Sanitizer builds and busy machines need more time: every limit is multiplied by this.
 SLOW = float(os.environ.get("MAPFS_TEST_SLOW", "1"))
+KERNEL = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 
 
 class Result:

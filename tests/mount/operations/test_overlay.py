@@ -12,7 +12,7 @@ import stat
 import subprocess
 
 import pytest
-from helpers.commands import run
+from helpers.commands import KERNEL, run
 from helpers.files import fails_with, opened, pattern, read_file, write_file
 from helpers.libc import AT_FDCWD, AT_SYMLINK_FOLLOW, linkat
 from helpers.mounts import mount_entry
@@ -186,15 +186,20 @@ def test_hard_links_of_the_lower_layer_stay_together(overlay):
     overlay.compare_over_remounts()
 
 
-def test_descriptors_and_unnamed_files_of_the_merged_view_work(overlay):
+@pytest.mark.skipif(KERNEL < (6, 10), reason="overlayfs has no O_TMPFILE before Linux 6.10")
+def test_unnamed_files_of_the_merged_view_work(overlay):
     with opened(overlay.merged, os.O_TMPFILE | os.O_RDWR) as fd:
         os.write(fd, b"unnamed")
         linkat(AT_FDCWD, f"/proc/self/fd/{fd}", overlay.merged / "named", AT_SYMLINK_FOLLOW)
+    write_file(overlay.model / "named", b"unnamed")
+    overlay.compare_over_remounts()
+
+
+def test_descriptors_of_the_merged_view_work(overlay):
     with opened(overlay.merged / "deep/er/file-29") as fd:
         os.unlink(overlay.merged / "deep/er/file-29")
         os.pwrite(fd, b"still there", 0)
         assert os.pread(fd, 40_000, 0) == b"still there" + pattern(29_000, 29)[11:]
-    write_file(overlay.model / "named", b"unnamed")
     os.unlink(overlay.model / "deep/er/file-29")
     overlay.compare_over_remounts()
 
