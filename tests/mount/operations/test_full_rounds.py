@@ -101,9 +101,10 @@ def test_the_same_fits_in_every_round(mount, fill):
             os.pwrite(fd, pattern(4096, len(amounts)), 8192)
         assert read_file(mount.path / "other")[8192:12288] == pattern(4096, len(amounts))
         _empty(mount, before)
-    # How full the leaves of the tree are is a matter of where names and inodes happen to fall: some percent. What is lost in each round adds up
-    # to more.
-    assert min(amounts) >= max(amounts) * 95 // 100 - 1, amounts
+    # How full the leaves of the tree are is a matter of where names and inodes happen to fall: some percent, now and then more. What is lost in each
+    # round adds up, so that the best of the later rounds shows it.
+    assert min(amounts) >= max(amounts) * 85 // 100 - 1, amounts
+    assert max(amounts[ROUNDS // 2 :]) >= max(amounts[: ROUNDS // 2]) * 95 // 100 - 1, amounts
     assert sum(amounts[ROUNDS // 2 :]) >= sum(amounts[: ROUNDS // 2]) * 98 // 100, amounts
     mount.remount()
     assert read_file(mount.path / "other")[:8192] == pattern(100_000)[:8192]
