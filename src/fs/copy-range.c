@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "fs/data-private.h"
@@ -47,11 +46,9 @@ static int file_load(MapfsTree *tree, uint64_t ino, uint64_t *ret_size, bool *re
     MapfsItem item;
     int r;
 
-    r = mapfs_inode_load(tree, ino, &inode);
+    r = mapfs_inode_load_file(tree, ino, &inode);
     if (r < 0)
         return r;
-    if (!S_ISREG(mapfs_le32_load(inode.mode)))
-        return S_ISDIR(mapfs_le32_load(inode.mode)) ? -EISDIR : -EINVAL;
     r = mapfs_le64_load(inode.n_blocks) == 0 ? mapfs_tree_lookup(tree, mapfs_inline_key(ino), &item) : 0;
     if (r < 0)
         return r;

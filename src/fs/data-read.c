@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "fs/data-private.h"
@@ -98,11 +97,9 @@ static int read_locked(MapfsFs *fs, uint64_t ino, uint64_t offset, size_t len, M
     uint64_t size;
     int r;
 
-    r = mapfs_inode_load(tree, ino, &inode);
+    r = mapfs_inode_load_file(tree, ino, &inode);
     if (r < 0)
         return r;
-    if (!S_ISREG(mapfs_le32_load(inode.mode)))
-        return S_ISDIR(mapfs_le32_load(inode.mode)) ? -EISDIR : -EINVAL;
     size = MAPFS_MIN(mapfs_le64_load(inode.size), MAPFS_FILE_SIZE_MAX);
     if (offset >= size)
         return 0;

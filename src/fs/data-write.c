@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/mutant.h"
@@ -377,9 +376,7 @@ static int begin_state(MapfsWriteState *state) {
     int r;
 
     mapfs_store_read_lock(store);
-    r = mapfs_inode_load(mapfs_store_tree(store), state->ino, &inode);
-    if (r == 0 && !S_ISREG(mapfs_le32_load(inode.mode)))
-        r = S_ISDIR(mapfs_le32_load(inode.mode)) ? -EISDIR : -EINVAL;
+    r = mapfs_inode_load_file(mapfs_store_tree(store), state->ino, &inode);
     if (r == 0)
         r = mapfs_flags_check_write(&inode, state->offset + state->len, state->appends);
     state->inline_len = 0;

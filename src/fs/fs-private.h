@@ -61,6 +61,8 @@ static inline MapfsKey mapfs_orphan_key(uint64_t ino) {
 
 /* The inode's item, copied out. -ESTALE when there is none, -EUCLEAN. Tree held. */
 int mapfs_inode_load(MapfsTree *tree, uint64_t ino, struct mapfs_disk_inode *ret_inode) MAPFS_MUST_USE;
+/* The same for who wants data: -EISDIR for a directory, -EINVAL for what is no regular file either. */
+int mapfs_inode_load_file(MapfsTree *tree, uint64_t ino, struct mapfs_disk_inode *ret_inode) MAPFS_MUST_USE;
 
 /* Replaces the inode's item: one change. Tree locked for writing. */
 int mapfs_inode_store(MapfsTree *tree, uint64_t ino, const struct mapfs_disk_inode *inode) MAPFS_MUST_USE;

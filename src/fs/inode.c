@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "format/time.h"
@@ -29,6 +30,14 @@ int mapfs_inode_load(MapfsTree *tree, uint64_t ino, struct mapfs_disk_inode *ret
                             sizeof(*ret_inode));
     memcpy(ret_inode, item.value, sizeof(*ret_inode));
     return 0;
+}
+
+int mapfs_inode_load_file(MapfsTree *tree, uint64_t ino, struct mapfs_disk_inode *ret_inode) {
+    int r = mapfs_inode_load(tree, ino, ret_inode);
+
+    if (r == 0 && !S_ISREG(mapfs_le32_load(ret_inode->mode)))
+        r = S_ISDIR(mapfs_le32_load(ret_inode->mode)) ? -EISDIR : -EINVAL;
+    return r;
 }
 
 int mapfs_inode_store(MapfsTree *tree, uint64_t ino, const struct mapfs_disk_inode *inode) {

@@ -419,3 +419,16 @@ void image_report_assert_clean(const MapfsCheckReport *report) {
     if (report->n_problems > 0)
         fail_msg("%s", report->first);
 }
+
+int build_setup(void **state) {
+    *state = malloc(sizeof(Build));
+    if (!*state)
+        return -1;
+    build_init(*state);
+    return 0;
+}
+
+int build_teardown(void **state) {
+    free(*state);
+    return 0;
+}

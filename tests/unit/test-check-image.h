@@ -76,3 +76,7 @@ void image_reseal_superblock(MapfsImage *image);
 /* What the checker says of it. */
 MapfsCheckReport image_check(MapfsImage *image);
 void image_report_assert_clean(const MapfsCheckReport *report);
+
+/* cmocka's, for tests that take a sample as their state. */
+int build_setup(void **state);
+int build_teardown(void **state);

@@ -2,7 +2,6 @@
 
 /* The checker on trees and images of every shape, right and wrong ones. */
 
-#include <stdlib.h>
 #include <string.h>
 
 #include <setjmp.h>
@@ -102,20 +101,7 @@ static void test_random_bytes_behind_right_checksums_do_no_harm(void **state) {
     }
 }
 
-static int setup(void **state) {
-    *state = malloc(sizeof(Build));
-    if (!*state)
-        return -1;
-    build_init(*state);
-    return 0;
-}
-
-static int teardown(void **state) {
-    free(*state);
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, build_setup, build_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/posix_acl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -727,20 +726,7 @@ static void test_checkpoint_that_is_not_whole_gives_way_to_the_one_before(void *
     mapfs_image_close(image);
 }
 
-static int setup(void **state) {
-    *state = malloc(sizeof(Build));
-    if (!*state)
-        return -1;
-    build_init(*state);
-    return 0;
-}
-
-static int teardown(void **state) {
-    free(*state);
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, build_setup, build_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
